@@ -1,0 +1,60 @@
+"""Sound files to waveforms: read, check, mix down, resample."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from edge_asd.errors import ClipError
+from edge_asd.front_end import Samples
+
+log = logging.getLogger(__name__)
+
+LONGEST_CLIP_SECONDS = 600.0
+
+
+def read_clip(path: Path, sample_rate: int = 16000) -> Samples:
+    """One clip, mono, at the given rate, in [-1, 1].
+
+    Several channels are averaged and another rate is resampled (soxr, high quality); each is said in a log line.
+
+    Raises:
+        ClipError: no such file, not a sound file, empty, longer than ten minutes, or not finite.
+    """
+    import soundfile  # here, for a daemon that listens to a microphone never needs it
+
+    if not path.is_file():
+        raise ClipError(f"{path}: there is no such file; give the path of a WAV or FLAC file.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, seconds = file.samplerate, file.frames / file.samplerate
+            if seconds > LONGEST_CLIP_SECONDS:
+                raise ClipError(
+                    f"{path}: {seconds:.0f} s long, a clip is at most {LONGEST_CLIP_SECONDS:.0f} s; "
+                    "cut it, or stream it through `edge-asd run`."
+                )
+            channels = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        found = "empty (0 bytes)" if path.stat().st_size == 0 else f"not a sound file that can be read ({error})"
+        raise ClipError(f"{path}: {found}; expected WAV or FLAC.") from error
+    if not len(channels):
+        raise ClipError(f"{path}: holds no samples; record it again or remove it.")
+    if not np.isfinite(channels).all():
+        raise ClipError(f"{path}: holds samples that are not finite (NaN or infinity); record it again or remove it.")
+    return to_mono(channels, rate, sample_rate, str(path))
+
+
+def to_mono(channels: Samples, rate: int, sample_rate: int, name: str) -> Samples:
+    """(samples, channels) at `rate` to (samples,) at `sample_rate`."""
+    if channels.shape[1] > 1:
+        log.info("%s: %d channels mixed down to one", name, channels.shape[1])
+    mono: Samples = channels.mean(axis=1, dtype=np.float32)
+    if rate == sample_rate:
+        return mono
+    import soxr
+
+    log.info("%s: resampled from %d Hz to %d Hz", name, rate, sample_rate)
+    resampled: Samples = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    return resampled

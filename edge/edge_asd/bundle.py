@@ -1,0 +1,279 @@
+"""The bundle `<name>.easd`: all that a device needs to listen, in one file that it can verify.
+
+A zip of stored entries, the same bytes from the same inputs:
+
+    manifest.json            what it is; SHA-256 and size of every other entry
+    model.tflite             the int8 network
+    bank/<section>.npy       float16 embeddings (entries, dimensions)
+    bank/<section>.json      the names of the clips that they came from
+    golden.wav, golden.npy   a clip, and its embedding at export
+    model_card.md            for people
+    sbom.json                CycloneDX: what it was made with
+
+A reader refuses everything else before it opens a thing: another entry, a compressed one, a size beyond the limits,
+bytes that no entry accounts for. Nothing is ever unpickled, and no name from inside becomes a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd import __version__, files, manifest
+from edge_asd.bank import Bank, Embedding
+from edge_asd.errors import BundleError
+from edge_asd.manifest import Entry, Manifest
+from edge_asd.model import Runtime, TFLiteModel
+from edge_asd.scoring import Detector
+
+LARGEST_BUNDLE = 64 << 20
+LARGEST_MANIFEST = 1 << 20
+MOST_ENTRIES = 2100  # a thousand sections
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's zero; a bundle knows no time
+_LOCAL_HEADER, _CENTRAL_HEADER, _END_RECORD = 30, 46, 22  # bytes, without the name
+_FIXED = ("model.tflite", "golden.wav", "golden.npy", "model_card.md", "sbom.json")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle, in memory.
+
+    Attributes:
+        digest: its identity, the first 16 digits of its file's SHA-256; empty before it is encoded.
+        source: where it was read from, for errors.
+    """
+
+    manifest: Manifest
+    model: bytes
+    banks: Mapping[str, Bank]
+    golden_wav: bytes
+    golden_embedding: Embedding
+    model_card: str
+    sbom: bytes
+    digest: str = ""
+    source: str = "bundle"
+
+    def detector(self, *, threads: int = 1, runtime: Runtime | None = None) -> Detector:
+        """All that turns a waveform into a score, with the interpreter that is installed.
+
+        Raises:
+            MissingRequirement: no interpreter, or not the one asked for.
+            BundleError: the model doesn't fit the manifest.
+        """
+        m = self.manifest
+        model = TFLiteModel(self.model, m.input_scaling, threads=threads, preferred=runtime)
+        expected = (m.front_end.mels, m.windows.frames)
+        if model.window_shape != expected or model.dimensions != m.dimensions:
+            raise BundleError(
+                f"{self.source}: model.tflite maps {model.window_shape} to {model.dimensions} values, "
+                f"the manifest says {expected} to {m.dimensions}; export the bundle again."
+            )
+        return Detector(m.front_end, m.windows, model, self.banks)
+
+
+def entries_of(bundle_sections: Mapping[str, Bank], fixed: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Every entry but the manifest, by name: the `fixed` ones and the banks."""
+    entries = dict(fixed)
+    for section, bank in bundle_sections.items():
+        entries[f"bank/{section}.npy"] = _npy(bank.embeddings)
+        entries[f"bank/{section}.json"] = msgspec.json.encode(bank.clips) + b"\n"
+    return entries
+
+
+def encode(bundle: Bundle) -> bytes:
+    """A bundle as the bytes of its file. The manifest's `entries` are made here, whatever they were."""
+    contents = entries_of(
+        bundle.banks,
+        {
+            "model.tflite": bundle.model,
+            "golden.wav": bundle.golden_wav,
+            "golden.npy": _npy(bundle.golden_embedding),
+            "model_card.md": bundle.model_card.encode(),
+            "sbom.json": bundle.sbom,
+        },
+    )
+    described = {name: Entry(bytes=len(content), sha256=_sha256(content)) for name, content in contents.items()}
+    stated = msgspec.structs.replace(bundle.manifest, entries=described)
+    return pack({"manifest.json": manifest.encode(stated), **contents})
+
+
+def pack(contents: Mapping[str, bytes]) -> bytes:
+    """A zip of stored entries, manifest first, then by name; the same contents give the same bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(contents, key=lambda name: (name != "manifest.json", name)):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, contents[name])
+    return file.getvalue()
+
+
+def write(path: Path, bundle: Bundle) -> None:
+    """Write a bundle, whole or not at all. Raises: StorageError."""
+    files.write_bytes(path, encode(bundle))
+
+
+def read(path: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: no such file, too large, or anything in it that can't be verified.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BUNDLE + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be read ({error.strerror}); give the path of an .easd file.") from error
+    return decode(content, str(path))
+
+
+def decode(content: bytes, source: str) -> Bundle:
+    """Verify the bytes of a bundle; `source` names it in errors. Raises: BundleError."""
+    if len(content) > LARGEST_BUNDLE:
+        raise BundleError(
+            f"{source}: larger than {LARGEST_BUNDLE >> 20} MiB, which no bundle is; is it the right file?"
+        )
+    contents = _unpack(content, source)
+    stated = manifest.decode(contents.pop("manifest.json"), source)
+    _compare(stated, contents, source)
+    if _version(stated.minimum_runtime) > _version(__version__):
+        raise BundleError(
+            f"{source}: needs edge-asd {stated.minimum_runtime} or later, this is {__version__}; update edge-asd here."
+        )
+    banks = {section: _bank(section, stated, contents, source) for section in sorted(stated.sections)}
+    golden = _array(contents["golden.npy"], np.dtype("<f4"), "golden.npy", source)
+    if golden.shape != (stated.dimensions,):
+        raise BundleError(f"{source}: golden.npy has shape {golden.shape}, expected ({stated.dimensions},).")
+    return Bundle(
+        manifest=stated,
+        model=contents["model.tflite"],
+        banks=banks,
+        golden_wav=contents["golden.wav"],
+        golden_embedding=golden,
+        model_card=contents["model_card.md"].decode(errors="replace"),
+        sbom=contents["sbom.json"],
+        digest=digest(content),
+        source=source,
+    )
+
+
+def digest(content: bytes) -> str:
+    """The identity of a bundle: the first 16 digits of its file's SHA-256."""
+    return _sha256(content)[:16]
+
+
+def _unpack(content: bytes, source: str) -> dict[str, bytes]:
+    """The entries of a zip that holds nothing but stored entries, one behind the other."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            infos = archive.infolist()
+            if len(infos) > MOST_ENTRIES:
+                raise BundleError(f"{source}: {len(infos)} entries, a bundle has at most {MOST_ENTRIES}.")
+            _check_layout(infos, archive.start_dir, len(content), source)
+            return {info.filename: archive.read(info) for info in infos}
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, ValueError) as error:
+        raise BundleError(f"{source}: damaged or not a bundle ({error}); copy or export it again.") from error
+
+
+def _check_layout(infos: list[zipfile.ZipInfo], directory: int, size: int, source: str) -> None:
+    """Entries, then a directory of them that begins at `directory`, then the end record: nothing before or between."""
+    names = [info.filename for info in infos]
+    if "manifest.json" not in names:
+        raise BundleError(f"{source}: has no manifest.json, so it is not a bundle.")
+    if len(set(names)) != len(names):
+        raise BundleError(f"{source}: holds the same entry twice; export the bundle again.")
+    offset = 0
+    for info in infos:
+        if not _may_be_named(info.filename):
+            raise BundleError(f"{source}: holds an entry {info.filename!r}, which no bundle has.")
+        limit = LARGEST_MANIFEST if info.filename == "manifest.json" else LARGEST_BUNDLE
+        if info.file_size > limit:
+            raise BundleError(f"{source}: {info.filename} claims {info.file_size} bytes, the limit is {limit}.")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 0x1:
+            raise BundleError(f"{source}: {info.filename} is compressed or encrypted; bundles store their entries.")
+        if info.header_offset != offset:
+            raise BundleError(f"{source}: holds bytes that belong to no entry; export the bundle again.")
+        offset += _LOCAL_HEADER + len(info.filename) + info.file_size
+    end = directory + sum(_CENTRAL_HEADER + len(name) for name in names) + _END_RECORD
+    if directory != offset or size != end:
+        raise BundleError(f"{source}: holds bytes that belong to no entry; export the bundle again.")
+
+
+def _may_be_named(name: str) -> bool:
+    if name == "manifest.json" or name in _FIXED:
+        return True
+    folder, _, file = name.partition("/")
+    stem, _, ending = file.rpartition(".")
+    return folder == "bank" and ending in {"npy", "json"} and bool(manifest.SECTION_NAME.fullmatch(stem))
+
+
+def _compare(stated: Manifest, contents: Mapping[str, bytes], source: str) -> None:
+    """Hold what is there against what the manifest says, and what the manifest says against what must be."""
+    needed = {*_FIXED, *(f"bank/{section}.{ending}" for section in stated.sections for ending in ("npy", "json"))}
+    for name in sorted(needed - stated.entries.keys()):
+        raise BundleError(f"{source}: its manifest doesn't list {name}, which every bundle has.")
+    for name in sorted(stated.entries.keys() - needed):
+        raise BundleError(f"{source}: its manifest lists {name}, which no section of it needs.")
+    for name in sorted(needed - contents.keys()):
+        raise BundleError(f"{source}: {name} is missing; copy or export the bundle again.")
+    for name in sorted(contents.keys() - needed):
+        raise BundleError(f"{source}: {name} is there, but its manifest doesn't list it.")
+    for name, entry in stated.entries.items():
+        if len(contents[name]) != entry.bytes or _sha256(contents[name]) != entry.sha256:
+            raise BundleError(f"{source}: {name} is not what the manifest says (SHA-256); copy the bundle again.")
+
+
+def _bank(section: str, stated: Manifest, contents: Mapping[str, bytes], source: str) -> Bank:
+    name = f"bank/{section}.npy"
+    embeddings = _array(contents[name], np.dtype("<f2"), name, source)
+    expected = (stated.sections[section].entries, stated.dimensions)
+    if embeddings.shape != expected or not np.isfinite(embeddings).all():
+        raise BundleError(f"{source}: {name} has shape {embeddings.shape}, expected {expected} finite values.")
+    try:
+        clips = msgspec.json.decode(contents[f"bank/{section}.json"], type=tuple[str, ...])
+        return Bank(embeddings, clips)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BundleError(f"{source}: bank/{section}.json does not name the bank's clips ({error}).") from error
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def _array(content: bytes, dtype: np.dtype[Any], name: str, source: str) -> NDArray[Any]:
+    """Read an array whose header accounts for every byte that follows it; nothing is allocated before that is sure."""
+    file = io.BytesIO(content)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):  # type: ignore[no-untyped-call]
+            raise ValueError("not version 1.0 of the format")
+        shape, fortran, found = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        rest = content[file.tell() :]
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        if fortran or found != dtype or size != len(rest):
+            raise ValueError(f"{found} {shape} in {len(rest)} bytes, expected {dtype}")
+        return np.frombuffer(rest, dtype).reshape(shape)
+    except (ValueError, SyntaxError, TypeError, OverflowError) as error:
+        raise BundleError(f"{source}: {name} is not an array that can be read ({error}).") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())

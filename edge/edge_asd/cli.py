@@ -1,0 +1,84 @@
+"""The one command line, `edge-asd`: each room of the house declares its commands, this collects them.
+
+A room is an entry point of the group `edge_asd.rooms`: a function that takes the `CommandLine` and adds to it. Rooms
+import nothing heavy until one of their commands is called, so the device starts fast and without PyTorch on its disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+from rich.logging import RichHandler
+
+from edge_asd import __version__, progress
+from edge_asd.errors import EdgeAsdError
+
+GROUPS = {
+    "data": "Data sets: make, fetch and check them.",
+    "bundle": "Bundles (.easd): look into them, verify them.",
+}
+
+
+class CommandLine:
+    """What a room adds its commands to."""
+
+    def __init__(self) -> None:
+        self.app = typer.Typer(
+            name="edge-asd",
+            help="Anomalous-sound detection that trains on a workstation and listens on a Raspberry Pi.",
+            no_args_is_help=True,
+            add_completion=False,
+            pretty_exceptions_enable=False,
+            rich_markup_mode=None,
+        )
+        self._groups: dict[str, typer.Typer] = {}
+
+    def group(self, name: str) -> typer.Typer:
+        """The group of commands `edge-asd NAME ...`, shared by all rooms."""
+        if name not in self._groups:
+            self._groups[name] = typer.Typer(help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
+            self.app.add_typer(self._groups[name], name=name)
+        return self._groups[name]
+
+
+def build() -> typer.Typer:
+    """The command line with every room's commands."""
+    line = CommandLine()
+    line.app.callback()(_options)
+    for room in sorted(entry_points(group="edge_asd.rooms"), key=lambda room: room.name):
+        room.load()(line)
+    return line.app
+
+
+def main() -> None:
+    """Run `edge-asd`; an error of ours is one line on standard error and its branch's exit code."""
+    try:
+        build()()
+    except EdgeAsdError as error:
+        sys.stderr.write(f"edge-asd: {' '.join(str(error).split())}\n")
+        sys.exit(error.exit_code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edge-asd {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=progress.console, show_path=False, show_time=False, show_level=verbose)],
+        force=True,
+    )

@@ -1,0 +1,68 @@
+"""Files that are there whole or not at all: written beside, synced, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_asd.errors import StorageError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on leaving without an error it takes `path`'s place.
+
+    The content is on the disk before the name is (fsync, rename, fsync of the folder), so a power cut
+    leaves the old file or the new one. The block writes the temporary path by any means.
+
+    Raises:
+        StorageError: writing failed (disk full, read-only, no such folder); `path` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    beside = Path(name)
+    try:
+        yield beside
+        _sync(beside)
+        beside.chmod(0o644)
+        beside.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all. Raises: StorageError."""
+    with atomic(path) as beside:
+        beside.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` to `path` as UTF-8, whole or not at all. Raises: StorageError."""
+    write_bytes(path, content.encode())
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """The error to raise where `path` can't be written."""
+    return StorageError(
+        f"{path}: could not be written ({error.strerror or error}); free space or mend the permissions there, "
+        "then run the same command again."
+    )
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

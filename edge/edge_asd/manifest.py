@@ -1,0 +1,149 @@
+"""What a bundle says of itself: `manifest.json`, format version 1."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_asd.errors import BundleError
+from edge_asd.front_end import FrontEnd
+from edge_asd.model import InputScaling
+from edge_asd.windows import Windows
+
+FORMAT_VERSION = 1
+SECTION_NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")
+
+Count = Annotated[int, Meta(ge=1)]
+Distance = Annotated[float, Meta(ge=0)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of the manifest: immutable, and strict about what it doesn't know."""
+
+
+class Thresholds(Record, frozen=True):
+    """Scores above which a clip is not normal any more.
+
+    Attributes:
+        decision: the challenge's, a low percentile of what normal clips score; for single clips.
+        alarm: a high percentile; for a daemon, which asks four times a second.
+    """
+
+    decision: Distance
+    alarm: Distance
+
+
+class Section(Record, frozen=True):
+    """One section: how many bank entries it has, and its thresholds."""
+
+    entries: Count
+    thresholds: Thresholds
+
+
+class Quantisation(Record, frozen=True):
+    """How the model's numbers are kept.
+
+    Attributes:
+        weights: "int8 per channel".
+        activations: "int8".
+        calibration_windows: how many training windows measured the activations' ranges.
+        cosine: mean cosine between the int8 and the float network's embeddings of the calibration windows.
+    """
+
+    weights: str
+    activations: str
+    calibration_windows: Count
+    cosine: float
+
+
+class Golden(Record, frozen=True):
+    """The clip that proves a device computes what the workstation computed.
+
+    Attributes:
+        section: whose bank it is scored against.
+        score: what it scored at export.
+        runtime: name and version of the interpreter that scored it then; with that one, on whatever processor, the
+            score agrees bit for bit.
+        tolerance: largest relative difference of the score with another interpreter.
+    """
+
+    section: str
+    score: Distance
+    runtime: str
+    tolerance: float
+
+
+class Entry(Record, frozen=True):
+    """Size in bytes and SHA-256 of one file in the bundle."""
+
+    bytes: Annotated[int, Meta(ge=0)]
+    sha256: Sha256
+
+
+class Manifest(Record, frozen=True):
+    """The whole manifest.
+
+    Attributes:
+        format_version: 1.
+        machine: machine type, such as "fan".
+        sections: by name.
+        front_end, windows, input_scaling: how a waveform becomes the model's input.
+        dimensions: of an embedding.
+        quantisation: how the model's numbers are kept.
+        golden: the clip that every device scores before it trusts the bundle.
+        minimum_runtime: oldest edge-asd that may run this bundle.
+        data_fingerprint, config_fingerprint: SHA-256 of the training clips and of the run's configuration.
+        entries: every other file in the bundle, by name.
+    """
+
+    format_version: Literal[1]
+    machine: str
+    sections: Annotated[dict[str, Section], Meta(min_length=1, max_length=1000)]
+    front_end: FrontEnd
+    windows: Windows
+    input_scaling: InputScaling
+    dimensions: Count
+    quantisation: Quantisation
+    golden: Golden
+    minimum_runtime: str
+    data_fingerprint: Sha256
+    config_fingerprint: Sha256
+    entries: dict[str, Entry]
+
+    def __post_init__(self) -> None:
+        for section in self.sections:
+            if not SECTION_NAME.fullmatch(section):
+                raise ValueError(f"a section's name is 1 to 32 of 0-9 A-Z a-z _ -, found {section!r}")
+        if self.golden.section not in self.sections:
+            raise ValueError(f"the golden clip belongs to section {self.golden.section!r}, which isn't there")
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def encode(manifest: Manifest) -> bytes:
+    """A manifest as JSON; the same manifest gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n"
+
+
+def decode(content: bytes, source: str) -> Manifest:
+    """Read a manifest; `source` names the bundle in errors.
+
+    Raises:
+        BundleError: not JSON, made for a later format, or a field that is missing, unknown or out of range.
+    """
+    try:
+        version = msgspec.json.decode(content, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{source}: format version {version}, this program reads version {FORMAT_VERSION}; "
+                "update edge-asd here, or export the bundle with this version."
+            )
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BundleError(f"{source}: manifest.json is not valid ({error}); export the bundle again.") from error

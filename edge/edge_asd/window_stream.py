@@ -1,0 +1,126 @@
+"""Samples in, windows out, chunk by chunk: the front end of a stream.
+
+The paper subtracts a clip's mean before the transform; a stream knows the mean only of what it has heard. It is
+therefore subtracted when a window is complete, from the transform: under a periodic Hann window a constant touches
+FFT bins 0 and 1 alone, so of every frame these two are kept apart from the mel power of all others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd.front_end import FrontEnd, LogMel, Samples
+from edge_asd.windows import Windows
+
+CLIP_WINDOWS = 32  # a 10 s clip's, and how far back a stream looks
+
+
+class WindowStream:
+    """Every frame is transformed once; kept are one frame of samples and one window of mel power."""
+
+    def __init__(self, front_end: FrontEnd, windows: Windows, *, padded: bool = False) -> None:
+        """Start a stream; `padded` puts half a frame of zeros before its first sample, as a clip has them."""
+        self._front_end = front_end
+        self._windows = windows
+        self._constant = np.fft.rfft(front_end.window)[:2]
+        self._samples = np.zeros(front_end.n_fft)
+        self._held = front_end.n_fft // 2 if padded else 0
+        self._uncounted = 0  # samples held that the mean doesn't know yet
+        self._mean = _RecentMean(blocks=(CLIP_WINDOWS - 1) * windows.hop + windows.frames + 1)
+        self._frames = 0
+        self._low_bins = np.zeros((windows.frames, 2), np.complex128)
+        self._rest = np.zeros((windows.frames, front_end.mels))
+        self._head = _Head(front_end) if padded else None
+
+    def push(self, samples: Samples) -> Iterator[tuple[int, LogMel]]:
+        """Take (n,) samples, any n; yield for each window that became complete how many were taken, and (mels, P)."""
+        taken = 0
+        while taken < len(samples):
+            some = samples[taken : taken + self._front_end.n_fft - self._held]
+            self._samples[self._held : self._held + len(some)] = some
+            self._held += len(some)
+            self._uncounted += len(some)
+            taken += len(some)
+            if self._held == self._front_end.n_fft:
+                self._count()
+                if self._window_due():
+                    yield taken, self._window()
+                self._take_frame()
+
+    def finish(self) -> Iterator[LogMel]:
+        """Pad half a frame of zeros (the mean, which is subtracted later) and yield the windows that remain."""
+        self._count()
+        padding = self._front_end.n_fft // 2
+        while self._held + padding >= self._front_end.n_fft:
+            padding -= self._front_end.n_fft - self._held
+            self._samples[self._held :] = self._mean.value()
+            self._held = self._front_end.n_fft
+            if self._window_due():
+                yield self._window()
+            self._take_frame()
+        if self._frames == self._windows.frames:  # a clip of just one window has it, see Windows.count
+            yield self._window()
+
+    def _count(self) -> None:
+        if self._uncounted:
+            fresh = self._samples[self._held - self._uncounted : self._held]
+            self._mean.add(float(fresh.sum()), len(fresh))
+            self._uncounted = 0
+
+    def _take_frame(self) -> None:
+        spectrum = self._front_end.spectrum(self._samples[None])
+        if self._head and not self._frames:
+            self._head.spectrum = spectrum.copy()
+        row = self._frames % self._windows.frames
+        self._low_bins[row] = spectrum[0, :2]
+        spectrum[:, :2] = 0.0
+        self._rest[row] = self._front_end.mel_power(spectrum)[0]
+        self._frames += 1
+        hop = self._front_end.hop
+        self._samples[:-hop] = self._samples[hop:]
+        self._held -= hop
+
+    def _window_due(self) -> bool:
+        """A window is due when the frame behind it arrives: B = ceil((T - P) / L) counts it only then."""
+        beyond = self._frames - self._windows.frames
+        return beyond >= 0 and beyond % self._windows.hop == 0
+
+    def _window(self) -> LogMel:
+        mean = self._mean.value()
+        low = np.abs(self._low_bins - mean * self._constant) ** self._front_end.power
+        power = self._rest + low @ self._front_end.mel_filters[:2]
+        if self._head:
+            power[0] = self._front_end.mel_power(self._head.without(mean))[0]
+            self._head = None
+        return self._front_end.decibel(np.roll(power, -(self._frames % self._windows.frames), axis=0)).T
+
+
+class _Head:
+    """The first frame of a padded stream: zeros, then samples, so that a constant there is a step."""
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        step = np.arange(front_end.n_fft) >= front_end.n_fft // 2
+        self._step = np.fft.rfft(front_end.window * step)
+        self.spectrum: NDArray[np.complex128] = np.zeros((1, len(self._step)), np.complex128)
+
+    def without(self, mean: float) -> NDArray[np.complex128]:
+        """The spectrum, had the mean been subtracted before the transform."""
+        return self.spectrum - mean * self._step
+
+
+class _RecentMean:
+    """The mean of the last so many blocks of samples."""
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks: deque[tuple[float, int]] = deque(maxlen=blocks)
+
+    def add(self, total: float, samples: int) -> None:
+        self._blocks.append((total, samples))
+
+    def value(self) -> float:
+        samples = sum(count for _, count in self._blocks)
+        return sum(total for total, _ in self._blocks) / samples if samples else 0.0

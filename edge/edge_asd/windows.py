@@ -1,0 +1,41 @@
+"""A log-mel cut into overlapping images (paper, section 2.1): P = 64 frames, one every L = 8."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd.front_end import LogMel
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How images are cut from a log-mel.
+
+    Attributes:
+        frames: P, frames in a window.
+        hop: L, frames from one window to the next.
+    """
+
+    frames: int = 64
+    hop: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop <= self.frames:
+            raise ValueError(f"0 < hop <= frames must hold, found hop {self.hop}, frames {self.frames}")
+
+    def count(self, frames: int) -> int:
+        """B = ceil((T - P) / L) windows of T frames: 32 of 313.
+
+        A clip of exactly P frames has one window (the formula would give none), a shorter one has none.
+        """
+        if frames < self.frames:
+            return 0
+        return max(1, -(-(frames - self.frames) // self.hop))
+
+    def cut(self, log_mel: LogMel) -> NDArray[np.float32]:
+        """(T, mels) to a read-only view (B, mels, P): mel bands down, time across, as the network sees them."""
+        views = np.lib.stride_tricks.sliding_window_view(log_mel, self.frames, axis=0)
+        return views[:: self.hop][: self.count(len(log_mel))]

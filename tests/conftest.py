@@ -1,0 +1,85 @@
+"""What all tests share: a tiny plant, a run trained on it for a moment, its bundle; and where real clips may be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CLIPS = Path(os.environ.get("EDGE_ASD_CLIPS", ROOT.parent / "shared" / "data" / "clips"))
+
+# Enough steps for every stage to do its work, far too few to learn anything.
+MOMENT = (
+    "pretraining.epochs=1",
+    "pretraining.steps_per_epoch=2",
+    "pretraining.batch=8",
+    "pretraining.expander_width=32",
+    "fine_tuning.epochs=1",
+    "fine_tuning.steps_per_epoch=2",
+    "fine_tuning.batch=8",
+    "quantisation.calibration_windows=32",
+    "threads=1",
+)
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of a program or of data; where CI promised to have it, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have what this test needs: {what}")
+    pytest.skip(f"not here: {what}")
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> list[Path]:
+    """28 real DCASE 2023 clips, one of the challenge's machine types each; not part of the project."""
+    clips = sorted((CLIPS / "dcase2023").glob("*.flac"))
+    if not clips:
+        pytest.skip(f"no real clips in {CLIPS} (EDGE_ASD_CLIPS says where)")
+    return clips
+
+
+@pytest.fixture(scope="session")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic plant: one machine type, two sections, 8 training and 4 test clips each."""
+    from edge_asd_tools.synth.commands import synth
+
+    out = tmp_path_factory.mktemp("plant") / "plant"
+    synth(
+        out,
+        machines="fan",
+        sections=2,
+        train_clips=6,
+        target_clips=2,
+        test_clips=4,
+        recording_seconds=30,
+        fault_at=15,
+        jobs=1,
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def run_folder(plant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `edge-asd train` on the plant, every stage done but hardly trained."""
+    from edge_asd_trainer.config import load
+    from edge_asd_trainer.pipeline import train
+    from edge_asd_trainer.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "fan")
+    train(plant, "fan", folder, load("demo", options=MOMENT), "demo")
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(run_folder: Path) -> Path:
+    """A real bundle of machine type fan with the sections 00 and 01, hardly trained."""
+    return run_folder / "fan.easd"
+
+
+@pytest.fixture(scope="session")
+def edge_asd() -> list[str]:
+    """The command line, as the words that start it."""
+    return [sys.executable, "-m", "edge_asd"]
