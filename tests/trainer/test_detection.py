@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edge_asd.bank import Bank
+from edge_asd_trainer.config import Detection
+from edge_asd_trainer.detection import gamma_percentile, thresholds
+
+
+def test_the_percentile_of_gamma_distributed_scores_is_found() -> None:
+    truth = stats.gamma(a=4.0, scale=0.5)
+    scores = truth.rvs(5000, random_state=0)
+    for percentile in (90, 99.9):
+        assert gamma_percentile(scores, percentile) == pytest.approx(truth.ppf(percentile / 100), rel=0.05)
+
+
+@pytest.mark.parametrize("scores", [[0.3, 0.3], [0.1, 0.3], [0.3] * 10, [0.0, 0.3]])
+def test_too_few_or_equal_scores_give_the_largest(scores: list[float]) -> None:
+    assert gamma_percentile(np.array(scores), 90) == pytest.approx(0.3)
+
+
+def test_thresholds_come_from_leave_one_out_distances() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(60, 320)).astype(np.float32)
+    found = thresholds(Bank.of(embeddings, [""] * 60), Detection())
+    distances = Bank.of(embeddings, [""] * 60).leave_one_out()
+    assert 0 < distances.min() < found.decision < found.alarm
+    assert (distances > found.decision).mean() == pytest.approx(0.1, abs=0.07)

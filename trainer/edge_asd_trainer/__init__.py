@@ -1,0 +1,1 @@
+"""edge-asd on the workstation: from clips to a bundle, in the order of the paper's sections."""

@@ -1,0 +1,80 @@
+"""A data set's folders, in the layout of DCASE Task 2: <data>/<machine>/{train,test}/<clip>.wav.
+
+<data> may also hold the challenge's two halves, dev_data and eval_data, whose clips are then taken together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge_asd.errors import DataError
+from edge_asd_trainer.data.clip_name import ClipName, parse_clip_name
+
+SOUND_FILES = (".wav", ".flac")
+HALVES = ("dev_data", "eval_data")
+FEWEST_TRAINING_CLIPS = 2
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound file and what its name says."""
+
+    path: Path
+    name: ClipName
+
+
+def machines(data: Path) -> list[str]:
+    """The machine types in a data set, sorted."""
+    return sorted({folder.name for root in _roots(data) for folder in root.iterdir() if (folder / "train").is_dir()})
+
+
+def training_clips(data: Path, machine: str) -> list[Clip]:
+    """The normal clips to train on, sorted by name.
+
+    Raises:
+        DataError: no such folder, no clips, a clip that is labelled anomalous, or a section with one clip only.
+        ClipNameError: a name that doesn't parse.
+    """
+    clips = _clips(data, machine, "train")
+    if not clips:
+        found = ", ".join(machines(data)) if data.is_dir() else ""
+        raise DataError(
+            f"{data / machine / 'train'}: no clips there; expected WAV or FLAC files in that folder"
+            + (f" (machine types found in {data}: {found})." if found else ".")
+        )
+    for clip in clips:
+        if clip.name.label == "anomaly":
+            raise DataError(f"{clip.path}: an anomalous clip among the training clips; move it to the test folder.")
+    for section, count in Counter(clip.name.section for clip in clips).items():
+        if count < FEWEST_TRAINING_CLIPS:
+            raise DataError(
+                f"{data / machine / 'train'}: section {section} has one clip only; a threshold needs the distance "
+                f"between normal clips, so record at least {FEWEST_TRAINING_CLIPS}, better 50."
+            )
+    return clips
+
+
+def evaluation_clips(data: Path, machine: str) -> list[Clip]:
+    """The clips to evaluate on, sorted by name; empty where the data set has none. Raises: ClipNameError."""
+    return _clips(data, machine, "test")
+
+
+def _clips(data: Path, machine: str, split: Literal["train", "test"]) -> list[Clip]:
+    if not data.is_dir():
+        raise DataError(f"{data}: there is no such folder; give the folder that holds {machine}/train.")
+    paths = [path for root in _roots(data) for path in _sound_files(root / machine / split)]
+    return [Clip(path, parse_clip_name(path.name)) for path in sorted(paths, key=lambda path: (path.name, path))]
+
+
+def _roots(data: Path) -> list[Path]:
+    halves = [data / half for half in HALVES if (data / half).is_dir()]
+    return halves or [data]
+
+
+def _sound_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.suffix.lower() in SOUND_FILES and not path.name.startswith(".")]

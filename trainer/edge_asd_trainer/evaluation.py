@@ -1,0 +1,255 @@
+"""How good a run is: scored from its bundle alone, with the device's own code; what is measured is what ships.
+
+Beside it, on the same split: the float network (what quantisation costs), and systems without a network (the bar).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from edge_asd import bundle as bundles
+from edge_asd.bank import Bank
+from edge_asd.errors import ConfigError, DataError
+from edge_asd.model import InputScaling
+from edge_asd.scoring import Detector
+from edge_asd_trainer.baselines.statistics import SYSTEMS, clip_statistics
+from edge_asd_trainer.config import Config
+from edge_asd_trainer.data import evaluation_clips, training_clips
+from edge_asd_trainer.detection import banks, embed_clips, gamma_percentile, thresholds
+from edge_asd_trainer.export import FloatModel
+from edge_asd_trainer.features import LogMels, log_mels
+from edge_asd_trainer.metrics import SectionFigures, official_score, section_figures
+from edge_asd_trainer.packing import mean_cosine
+from edge_asd_trainer.pipeline import load_encoder
+from edge_asd_trainer.run_folder import RunFolder, write_json
+
+INT8 = "System 1, int8 (the bundle)"
+FLOAT = "System 1, float"
+
+
+class ClipResult(msgspec.Struct, frozen=True):
+    """One test clip, as the bundle scores it; the truth is None where the data set doesn't tell."""
+
+    file: str
+    section: str
+    domain: str | None
+    anomalous: bool | None
+    score: float
+    nearest: str
+
+
+class SystemResult(msgspec.Struct, frozen=True):
+    """One system: its figures by section, and the official score over them."""
+
+    name: str
+    sections: dict[str, SectionFigures]
+    score: float
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """int8 against float, on the test clips.
+
+    Attributes:
+        cosine: mean cosine of the window embeddings.
+        rank_correlation: Spearman's, of the clips' scores; the lowest of any section.
+        auc_difference: largest difference of an AUC or pAUC, in points of 100.
+    """
+
+    cosine: float
+    rank_correlation: float
+    auc_difference: float
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """All that an evaluation found.
+
+    Attributes:
+        machine, seed, preset, data: what was evaluated on what.
+        bundle: first 16 digits of its SHA-256.
+        clips: every test clip.
+        thresholds: decision threshold by section.
+        systems: the bundle first; empty where the test clips carry no labels.
+        parity: int8 against float.
+        embeddings: (test clips, 2) principal components of the clip embeddings, for the map.
+    """
+
+    machine: str
+    seed: int
+    preset: str
+    data: str
+    bundle: str
+    clips: list[ClipResult]
+    thresholds: dict[str, float]
+    systems: list[SystemResult]
+    parity: Parity
+    embeddings: list[tuple[float, float]]
+
+
+def evaluate(folder: RunFolder) -> Evaluation:
+    """Evaluate a run on its data set's test clips.
+
+    Raises:
+        ConfigError: the folder is no run.
+        BundleError: its bundle can't be verified.
+        DataError: there are no test clips, or a section that the bundle doesn't know.
+    """
+    provenance, config = folder.read_provenance(), folder.read_config()
+    data = Path(provenance.data)
+    path = folder.bundle(provenance.machine)
+    bundle = bundles.read(path)
+    clips = evaluation_clips(data, provenance.machine)
+    if not clips:
+        raise DataError(f"{data / provenance.machine / 'test'}: no test clips there; nothing can be evaluated.")
+    if unknown := sorted({clip.name.section for clip in clips} - bundle.manifest.sections.keys()):
+        raise DataError(
+            f"{data / provenance.machine / 'test'}: has clips of section {unknown[0]}, but {path} knows only "
+            f"{', '.join(sorted(bundle.manifest.sections))}; train with clips of that section."
+        )
+    test = log_mels(clips, config.front_end, config.windows, folder.features("test"))
+    train = log_mels(
+        training_clips(data, provenance.machine), config.front_end, config.windows, folder.features("train")
+    )
+
+    detector = bundle.detector()
+    embeddings = embed_clips(test, config.windows, detector.model)
+    neighbours = [detector.bank(name.section).nearest(e) for name, e in zip(test.names, embeddings, strict=True)]
+    scores = np.array([neighbour.distance for neighbour in neighbours])
+    decision = {name: section.thresholds.decision for name, section in bundle.manifest.sections.items()}
+
+    floating, float_scores, float_decision = _float_scores(train, test, folder, config, bundle.manifest.input_scaling)
+    systems = _systems(train, test, config, {INT8: (scores, decision), FLOAT: (float_scores, float_decision)})
+    return Evaluation(
+        machine=provenance.machine,
+        seed=config.seed,
+        preset=provenance.preset,
+        data=provenance.data,
+        bundle=bundle.digest,
+        clips=[
+            ClipResult(
+                file=clip.path.name,
+                section=clip.name.section,
+                domain=clip.name.domain,
+                anomalous=None if clip.name.label is None else clip.name.label == "anomaly",
+                score=neighbour.distance,
+                nearest=detector.bank(clip.name.section).clips[neighbour.entry],
+            )
+            for clip, neighbour in zip(clips, neighbours, strict=True)
+        ],
+        thresholds=decision,
+        systems=systems,
+        parity=_parity(test, config, detector, floating, scores, float_scores, systems),
+        embeddings=[(float(x), float(y)) for x, y in _principal_components(embeddings)],
+    )
+
+
+def write(folder: RunFolder, evaluation: Evaluation) -> None:
+    """Keep an evaluation in its run's folder. Raises: StorageError."""
+    write_json(folder.evaluation / "evaluation.json", evaluation)
+
+
+def read(folder: RunFolder) -> Evaluation:
+    """The run's last evaluation. Raises: ConfigError where there is none."""
+    path = folder.evaluation / "evaluation.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Evaluation)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({error}); run `edge-asd evaluate {folder.path}` first.") from error
+
+
+def _float_scores(
+    train: LogMels, test: LogMels, folder: RunFolder, config: Config, scaling: InputScaling
+) -> tuple[FloatModel, NDArray[np.float64], dict[str, float]]:
+    """The same scores by the float network, against its own bank, with its own thresholds."""
+    floating = FloatModel(load_encoder(folder.encoder, config), scaling, config.network)
+    own: dict[str, Bank] = banks(embed_clips(train, config.windows, floating), train)
+    embeddings = embed_clips(test, config.windows, floating)
+    scores = [own[name.section].nearest(e).distance for name, e in zip(test.names, embeddings, strict=True)]
+    decision = {section: thresholds(bank, config.detection).decision for section, bank in own.items()}
+    return floating, np.array(scores), decision
+
+
+def _systems(
+    train: LogMels,
+    test: LogMels,
+    config: Config,
+    learnt: Mapping[str, tuple[NDArray[np.float64], Mapping[str, float]]],
+) -> list[SystemResult]:
+    """Figures of every system; none where a test clip has no label."""
+    if any(name.label is None for name in test.names):
+        return []
+    return [
+        *(_result(name, test, scores, decision) for name, (scores, decision) in learnt.items()),
+        *(_result(name, test, *_without_network(name, train, test, config)) for name in SYSTEMS),
+    ]
+
+
+def _without_network(
+    name: str, train: LogMels, test: LogMels, config: Config
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    known, asked = clip_statistics(train), clip_statistics(test)
+    known_section = np.array([clip.section for clip in train.names])
+    asked_section = np.array([clip.section for clip in test.names])
+    scores, decision = np.empty(len(asked)), {}
+    for section in sorted(set(asked_section)):
+        bank = known[known_section == section]
+        scores[asked_section == section] = SYSTEMS[name](bank, asked[asked_section == section])
+        left_out = [SYSTEMS[name](np.delete(bank, i, axis=0), bank[i : i + 1])[0] for i in range(len(bank))]
+        decision[str(section)] = gamma_percentile(np.array(left_out), config.detection.decision_percentile)
+    return scores, decision
+
+
+def _result(name: str, test: LogMels, scores: NDArray[np.float64], decision: Mapping[str, float]) -> SystemResult:
+    section = np.array([clip.section for clip in test.names])
+    anomalous = np.array([clip.label == "anomaly" for clip in test.names])
+    domain = np.array([clip.domain or "source" for clip in test.names])
+    figures = {
+        str(one): section_figures(
+            scores[section == one],
+            anomalous[section == one],
+            list(domain[section == one]),
+            decision[str(one)],
+            f"section {one}",
+        )
+        for one in sorted(set(section))
+    }
+    return SystemResult(name, figures, official_score(figures.values()))
+
+
+def _parity(
+    test: LogMels,
+    config: Config,
+    detector: Detector,
+    floating: FloatModel,
+    scores: NDArray[np.float64],
+    float_scores: NDArray[np.float64],
+    systems: list[SystemResult],
+) -> Parity:
+    cosines = []
+    for index in range(0, len(test.clips), max(1, len(test.clips) // 32)):
+        windows = config.windows.cut(test[index])
+        cosines.append(mean_cosine(detector.model.embed(windows), floating.embed(windows)))
+    section = np.array([name.section for name in test.names])
+    correlations = [
+        float(stats.spearmanr(scores[section == one], float_scores[section == one]).statistic) for one in set(section)
+    ]
+    pairs = [
+        (value, other)
+        for one in (systems[0].sections if systems else {})
+        for value, other in zip(systems[0].sections[one].official(), systems[1].sections[one].official(), strict=True)
+    ]
+    difference = max((abs(value - other) for value, other in pairs), default=0.0)
+    return Parity(float(np.mean(cosines)), min(correlations), 100 * difference)
+
+
+def _principal_components(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    components: NDArray[np.float64] = np.zeros((len(centred), 2))
+    components[:, : min(2, len(directions))] = centred @ directions[:2].T
+    return components

@@ -1,0 +1,101 @@
+"""The network on its way to the device: PyTorch -> ONNX -> int8 TFLite.
+
+One input channel (folding three is exact), a dynamic batch (so that one file serves a stream's single window and a
+clip's 32), standardisation outside (the device folds it into the quantisation of its input).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_asd.errors import MissingRequirement, TrainingError
+from edge_asd.model import InputScaling
+from edge_asd_trainer.config import Network
+from edge_asd_trainer.network import WINDOW, Encoder, channels_last, fold_channels
+
+OPSET = 17
+CONVERSION_SECONDS = 900
+
+
+def to_onnx(encoder: Encoder, network: Network, path: Path) -> None:
+    """Write the folded encoder in evaluation mode as ONNX, batch dimension free."""
+    folded = fold_channels(encoder.to("cpu"), network.tail).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own deprecations
+        torch.onnx.export(
+            folded,
+            (torch.zeros(1, 1, *WINDOW),),
+            str(path),
+            input_names=["windows"],
+            output_names=["embeddings"],
+            dynamic_axes={"windows": {0: "batch"}, "embeddings": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def to_tflite(onnx: Path, calibration: NDArray[np.float32]) -> bytes:
+    """Convert by onnx2tf, weights int8 per channel, activations int8, input and output int8.
+
+    Args:
+        onnx: the network, (batch, 1, 128, 64) to (batch, 320).
+        calibration: (N, 128, 64) standardised windows, which measure the ranges of the activations.
+
+    Returns:
+        The bytes of the TFLite file.
+
+    Raises:
+        MissingRequirement: onnx2tf isn't installed.
+        TrainingError: the converter failed, or gave no int8 model.
+    """
+    converter = shutil.which("onnx2tf", path=str(Path(sys.executable).parent)) or shutil.which("onnx2tf")
+    if converter is None:
+        raise MissingRequirement(
+            "export needs onnx2tf, which isn't installed; install it: pip install 'edge-asd[train]'"
+        )
+    with tempfile.TemporaryDirectory(prefix="edge-asd-export-") as folder:
+        data = Path(folder) / "calibration.npy"
+        np.save(data, calibration[..., None])  # NHWC, as TensorFlow has it
+        out = Path(folder) / "out"
+        command = [converter, "-i", str(onnx.resolve()), "-o", str(out), "-n", "-oiqt", "-qt", "per-channel"]
+        command += ["-cind", "windows", str(data), "[[[[0.0]]]]", "[[[[1.0]]]]"]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=CONVERSION_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TrainingError(
+                f"export: onnx2tf took more than {CONVERSION_SECONDS} s; run the command again."
+            ) from error
+        models = list(out.glob("*_full_integer_quant.tflite"))
+        if done.returncode or len(models) != 1:
+            last = " ".join((done.stderr or done.stdout).split())[-400:]
+            raise TrainingError(f"export: onnx2tf gave no int8 model (exit code {done.returncode}): {last}")
+        return models[0].read_bytes()
+
+
+class FloatModel:
+    """The float network behind the device's interface, to compare with."""
+
+    name = "torch float32"
+
+    def __init__(self, encoder: Encoder, scaling: InputScaling, network: Network) -> None:
+        self._encoder = fold_channels(encoder.to("cpu"), network.tail).eval()
+        channels_last(self._encoder)
+        self._scaling = scaling
+
+    @torch.inference_mode()
+    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, mels, frames) log-mel in dB to (N, 320)."""
+        x = (torch.from_numpy(np.ascontiguousarray(windows)) - self._scaling.mean) / self._scaling.std
+        embeddings: NDArray[np.float32] = self._encoder(x[:, None]).numpy()
+        return embeddings

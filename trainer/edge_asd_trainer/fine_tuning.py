@@ -1,0 +1,70 @@
+"""Fine-tuning (paper, section 2.4): tell the sections of a machine type apart, from mixed windows."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edge_asd import progress
+from edge_asd.errors import TrainingError
+from edge_asd.model import InputScaling
+from edge_asd_trainer.config import FineTuning
+from edge_asd_trainer.losses import invariance, mixed_label_divergence
+from edge_asd_trainer.network import Encoder, classifier
+from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
+from edge_asd_trainer.pairs import PairSampler
+from edge_asd_trainer.pretraining import three_branches
+
+
+def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: FineTuning, device: str) -> float:
+    """Train the encoder in place; the classifier is thrown away afterwards. Returns the last step's loss.
+
+    The loss is the KL divergence to the mixed section label plus equation 1 on the encoder's output.
+
+    Raises:
+        TrainingError: the loss is not finite any more.
+    """
+    if not config.epochs:
+        return float("nan")
+    head = classifier(len(pairs.sections)).to(device)
+    whole = nn.ModuleList([encoder, head]).train()
+    optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
+    total = steps * config.epochs
+    step, loss = 0, float("nan")
+    with progress.bar("fine-tuning", total) as bar:
+        for _ in range(config.epochs):
+            for batch in pairs.epoch(config.batch, steps, config.alpha, same_section_share=config.same_section_share):
+                set_learning_rate(optimiser, _rate(config, step, steps))
+                x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
+                y, y_other, y_lam = three_branches(encoder, x, other, lam, scaling, encoder.channels)
+                divergence = mixed_label_divergence(
+                    head(y_lam), batch.section.to(device), batch.other_section.to(device), lam
+                )
+                constraint = invariance(y_lam, y, y_other, lam)
+                objective = divergence + config.constraint * constraint
+                optimiser.zero_grad(set_to_none=True)
+                objective.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                step += 1
+                loss = objective.item()
+                if not torch.isfinite(objective):
+                    raise TrainingError(
+                        f"fine-tuning diverged at step {step}: the loss is {loss}; lower fine_tuning.learning_rate "
+                        f"(now {config.learning_rate})."
+                    )
+                bar.say(f"loss {loss:.3f}  KL {divergence.item():.3f}  s {constraint.item():.4f}")
+                bar.advance()
+    return loss
+
+
+def _rate(config: FineTuning, step: int, steps: int) -> float:
+    if config.schedule == "constant":
+        return config.learning_rate
+    return learning_rate(
+        step,
+        steps=steps * config.epochs,
+        warm_up=round(config.warm_up_epochs * steps),
+        peak=config.learning_rate,
+        final=0.0,
+    )

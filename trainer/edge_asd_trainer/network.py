@@ -1,0 +1,138 @@
+"""The network (paper, section 2.2 and Table 1): a 0.5-width MobileNetV2 whose tail gives 320 values a window.
+
+input         operator          t   c    n   s
+128x64x3      conv2d 3x3        -   16   1   2
+64x32x16      bottleneck        1   8    1   1
+64x32x8       bottleneck        6   16   2   2
+32x16x16      bottleneck        6   16   3   2
+16x8x16       bottleneck        6   32   4   2
+8x4x32        bottleneck        6   48   3   1
+8x4x48        bottleneck        6   80   3   2
+4x2x80        bottleneck        6   160  1   1
+4x2x160       conv2d 1x1        -   320  1   1
+4x2x320       conv2d 4x2        -   320  1   1
+1x1x320       conv2d 1x1        -   320  1   1
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+WINDOW = (128, 64)
+DIMENSIONS = 320
+
+# t (expansion), c (channels), n (repetitions), s (stride of the first of them)
+BOTTLENECKS = ((1, 8, 1, 1), (6, 16, 2, 2), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1))
+
+Tail = Literal["dense", "depthwise"]
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, padding: int = 0, groups: int = 1
+) -> list[nn.Module]:
+    """Convolution without bias and batch normalisation."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(outputs)]
+
+
+class Bottleneck(nn.Module):
+    """Inverted residual: expand by t, filter each channel, project linearly; add the input where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, *, expansion: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers += [*convolution(inputs, hidden, 1), nn.ReLU6()]
+        layers += [*convolution(hidden, hidden, 3, stride=stride, padding=1, groups=hidden), nn.ReLU6()]
+        layers += convolution(hidden, outputs, 1)
+        self.layers = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.residual else y
+
+
+class Encoder(nn.Module):
+    """f_theta: (N, channels, 128, 64) standardised log-mel to (N, 320)."""
+
+    def __init__(self, channels: int = 3, tail: Tail = "dense") -> None:
+        """Build Table 1.
+
+        Args:
+            channels: 3 in training (the log-mel repeated), 1 once `fold_channels` has summed the first kernel.
+            tail: the 4x2 convolution is "dense", as the table says conv2d, or "depthwise".
+        """
+        super().__init__()
+        self.channels = channels
+        width = 16
+        layers: list[nn.Module] = [*convolution(channels, width, 3, stride=2, padding=1), nn.ReLU6()]
+        for expansion, outputs, repetitions, stride in BOTTLENECKS:
+            for repetition in range(repetitions):
+                step = stride if repetition == 0 else 1
+                layers.append(Bottleneck(width, outputs, expansion=expansion, stride=step))
+                width = outputs
+        groups = 1 if tail == "dense" else DIMENSIONS
+        layers += [*convolution(width, DIMENSIONS, 1), nn.ReLU6()]
+        layers += [*convolution(DIMENSIONS, DIMENSIONS, (4, 2), groups=groups), nn.ReLU6()]
+        layers += convolution(DIMENSIONS, DIMENSIONS, 1)  # linear: no activation behind the last
+        self.layers = nn.Sequential(*layers)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return y.flatten(1)
+
+
+def _initialise(module: nn.Module) -> None:
+    """As torchvision's MobileNetV2: He initialisation by fan-out, BN at identity."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+
+def expander(width: int = 1280, last: Literal["bn_relu", "linear"] = "bn_relu") -> nn.Sequential:
+    """h_phi (section 2.3): three fully connected layers, each with BN and ReLU.
+
+    Args:
+        width: 1280.
+        last: "bn_relu" is the paper to the letter; "linear" leaves the last layer bare, as VICReg does, for a unit
+            whose ReLU is dead gives the variance term no gradient.
+    """
+    layers: list[nn.Module] = []
+    for inputs in (DIMENSIONS, width, width):
+        layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+    if last == "linear":
+        layers = [*layers[:-3], nn.Linear(width, width, bias=False)]
+    return nn.Sequential(*layers)
+
+
+def classifier(sections: int) -> nn.Sequential:
+    """320-128-sections (section 2.4), ReLU between."""
+    return nn.Sequential(nn.Linear(DIMENSIONS, 128), nn.ReLU(), nn.Linear(128, sections))
+
+
+def fold_channels(encoder: Encoder, tail: Tail = "dense") -> Encoder:
+    """The same function of one channel: the log-mel was repeated, so the first kernel's inputs add up (exact)."""
+    folded = Encoder(channels=1, tail=tail)
+    state = encoder.state_dict()
+    first = "layers.0.weight"
+    state[first] = state[first].sum(dim=1, keepdim=True)
+    folded.load_state_dict(state)
+    return folded.train(encoder.training)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Keep the kernels as the images are kept, channels last: twice as fast on a CPU."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def images(windows: Tensor, channels: int) -> Tensor:
+    """(N, 128, 64) to (N, channels, 128, 64), the log-mel repeated, channels last in memory."""
+    repeated = windows[:, None].expand(-1, channels, -1, -1)
+    return repeated.contiguous(memory_format=torch.channels_last)

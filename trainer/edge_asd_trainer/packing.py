@@ -1,0 +1,157 @@
+"""Everything that the device needs, packed into one bundle."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import msgspec
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from edge_asd.audio import read_clip
+from edge_asd.bank import Bank
+from edge_asd.bundle import Bundle
+from edge_asd.front_end import Samples
+from edge_asd.manifest import Golden, Manifest, Quantisation, Section
+from edge_asd.model import InputScaling, TFLiteModel
+from edge_asd.scoring import embed_clip
+from edge_asd_trainer.config import Config, fingerprint
+from edge_asd_trainer.detection import describe
+from edge_asd_trainer.features import LogMels
+
+MINIMUM_RUNTIME = "0.1.0"
+GOLDEN_SECONDS = 10
+GOLDEN_TOLERANCE = 0.25
+MADE_WITH = ("torch", "onnx", "onnx2tf", "tensorflow", "numpy", "scipy", "ai-edge-litert")
+
+
+def pack(
+    config: Config,
+    machine: str,
+    train: LogMels,
+    scaling: InputScaling,
+    tflite: bytes,
+    banks: Mapping[str, Bank],
+    cosine: float,
+) -> Bundle:
+    """The bundle of a trained, quantised model; the same inputs give the same bundle."""
+    model = TFLiteModel(tflite, scaling)
+    sections = describe(banks, config.detection)
+    wav, samples = _golden_clip(train, config)
+    section = train.names[0].section
+    embedding = embed_clip(config.front_end, config.windows, model, samples)
+    quantisation = Quantisation(
+        weights="int8 per channel",
+        activations="int8",
+        calibration_windows=config.quantisation.calibration_windows,
+        cosine=round(cosine, 6),
+    )
+    manifest = Manifest(
+        format_version=1,
+        machine=machine,
+        sections=sections,
+        front_end=config.front_end,
+        windows=config.windows,
+        input_scaling=scaling,
+        dimensions=model.dimensions,
+        quantisation=quantisation,
+        golden=Golden(
+            section=section,
+            score=banks[section].nearest(embedding).distance,
+            runtime=model.name,
+            tolerance=GOLDEN_TOLERANCE,
+        ),
+        minimum_runtime=MINIMUM_RUNTIME,
+        data_fingerprint=train.fingerprint,
+        config_fingerprint=fingerprint(config),
+        entries={},
+    )
+    return Bundle(
+        manifest=manifest,
+        model=tflite,
+        banks=banks,
+        golden_wav=wav,
+        golden_embedding=embedding,
+        model_card=_model_card(machine, sections, train, quantisation, config),
+        sbom=_sbom(),
+    )
+
+
+def _golden_clip(train: LogMels, config: Config) -> tuple[bytes, Samples]:
+    """The first training clip at half its amplitude: the bank holds it at the full one, so its score isn't 0."""
+    rate = config.front_end.sample_rate
+    halved = 0.5 * read_clip(train.clips[0].path, rate)[: GOLDEN_SECONDS * rate]
+    pcm = np.rint(np.clip(halved, -1.0, 1.0) * 32767).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, pcm, rate, format="WAV", subtype="PCM_16")
+    file.seek(0)
+    samples: Samples = soundfile.read(file, dtype="float32")[0]
+    return file.getvalue(), samples
+
+
+def _model_card(
+    machine: str, sections: Mapping[str, Section], train: LogMels, quantisation: Quantisation, config: Config
+) -> str:
+    rows = [
+        f"| {name} | {_count(train, name, 'source')} | {_count(train, name, 'target')} "
+        f"| {section.thresholds.decision:.4f} | {section.thresholds.alarm:.4f} |"
+        for name, section in sorted(sections.items())
+    ]
+    return "\n".join(
+        [
+            f"# {machine}",
+            "",
+            "Tells whether a machine of this type still sounds as it did when the training clips were recorded. The",
+            "score of a clip is the Euclidean distance of its embedding to the nearest normal one.",
+            "",
+            "## Trained on",
+            "",
+            f"Normal clips alone, fingerprint {train.fingerprint[:16]}; configuration {fingerprint(config)[:16]}, "
+            f"seed {config.seed}.",
+            "",
+            "| section | source clips | target clips | decision threshold | alarm threshold |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            "## How it is kept",
+            "",
+            f"Weights {quantisation.weights}, activations {quantisation.activations}; mean cosine of the int8 and the "
+            f"float network's embeddings on {quantisation.calibration_windows} training windows: "
+            f"{quantisation.cosine:.4f}.",
+            "",
+            "## What it can't do",
+            "",
+            "It knows no faults and names none. Another unit, place, microphone or operating state than the recorded",
+            "ones may well be strange to it. Its thresholds assume that the training clips were normal.",
+            "",
+        ]
+    )
+
+
+def _count(train: LogMels, section: str, domain: str) -> int:
+    return sum(name.section == section and (name.domain or "source") == domain for name in train.names)
+
+
+def _sbom() -> bytes:
+    """CycloneDX 1.5: the packages that made the bundle. No time and no serial number, so that it is reproducible."""
+    components = [
+        {"type": "library", "name": name, "version": version(name), "purl": f"pkg:pypi/{name}@{version(name)}"}
+        for name in MADE_WITH
+    ]
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "edge-asd", "version": version("edge-asd")}},
+        "components": components,
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def mean_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Mean cosine between the rows of two (N, dimensions) arrays."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.mean(np.einsum("ij,ij->i", one, other) / np.maximum(norms, np.finfo(np.float32).tiny)))

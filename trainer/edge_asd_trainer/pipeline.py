@@ -1,0 +1,150 @@
+"""`edge-asd train`: from a folder of clips to a bundle, stage by stage, in the paper's order.
+
+    features  ->  pre-training  ->  fine-tuning  ->  export  ->  detection: bank, thresholds, bundle
+
+Every stage writes its result into the run's folder and is skipped when that result is there and was made from the
+same inputs: an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from edge_asd import bundle as bundles
+from edge_asd import files, progress
+from edge_asd.bundle import Bundle
+from edge_asd.model import InputScaling, TFLiteModel
+from edge_asd_trainer.config import Config
+from edge_asd_trainer.data import training_clips
+from edge_asd_trainer.detection import banks, embed_clips
+from edge_asd_trainer.export import FloatModel, to_onnx, to_tflite
+from edge_asd_trainer.features import LogMels, log_mels
+from edge_asd_trainer.fine_tuning import fine_tune
+from edge_asd_trainer.network import Encoder, channels_last
+from edge_asd_trainer.packing import mean_cosine, pack
+from edge_asd_trainer.pairs import PairSampler
+from edge_asd_trainer.pretraining import pretrain
+from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
+from edge_asd_trainer.stages import Stages
+
+
+def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: str) -> Path:
+    """Train System 1 on a machine type's normal clips and write its bundle; returns the bundle's path.
+
+    Raises:
+        DataError, ClipError, ClipNameError: the clips can't be used; nothing was written.
+        TrainingError: training diverged, or export failed.
+        StorageError: the run's folder can't be written.
+    """
+    clips = training_clips(data, machine)
+    write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
+    folder.write_config(config)
+    device = prepare_torch(config)
+
+    train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
+    scaling = input_scaling(train_set, config)
+    stages = Stages(folder, train_set.fingerprint, config.seed, config.windows, scaling, config.network)
+
+    stages.stage(
+        "pre-training",
+        [folder.pretrained],
+        lambda: _pretraining(train_set, scaling, folder, config, device),
+        config.pretraining,
+    )
+    stages.stage(
+        "fine-tuning",
+        [folder.encoder],
+        lambda: _fine_tuning(train_set, scaling, folder, config, device),
+        config.fine_tuning,
+    )
+    stages.stage(
+        "export",
+        [folder.onnx, folder.tflite],
+        lambda: _export(train_set, scaling, folder, config),
+        config.quantisation,
+    )
+    path = folder.bundle(machine)
+    stages.stage(
+        "detection",
+        [path],
+        lambda: bundles.write(path, _detection(train_set, scaling, folder, config, machine)),
+        config.detection,
+        machine,
+    )
+    return path
+
+
+def prepare_torch(config: Config) -> str:
+    """Seeds, threads and determinism; returns the device to train on."""
+    torch.manual_seed(config.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def input_scaling(train_set: LogMels, config: Config) -> InputScaling:
+    """One mean and one standard deviation of the whole training set."""
+    if config.input_scaling == "none":
+        return InputScaling()
+    # float64, for in float32 a sum over millions of frames loses its last digits
+    mean = float(train_set.frames.mean(dtype=np.float64))
+    return InputScaling(mean, float(train_set.frames.std(dtype=np.float64)))
+
+
+def load_encoder(path: Path, config: Config) -> Encoder:
+    """An encoder that a stage wrote."""
+    encoder = Encoder(config.network.channels, config.network.tail)
+    encoder.load_state_dict(load_file(path))
+    return encoder
+
+
+def _pretraining(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, device: str) -> None:
+    torch.manual_seed(config.seed)
+    encoder = Encoder(config.network.channels, config.network.tail).to(device)
+    channels_last(encoder)
+    pretrain(encoder, PairSampler(train_set, config.windows, config.seed), scaling, config.pretraining, device)
+    _save(encoder, folder.pretrained)
+
+
+def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, device: str) -> None:
+    torch.manual_seed(config.seed + 1)
+    encoder = load_encoder(folder.pretrained, config).to(device)
+    channels_last(encoder)
+    fine_tune(encoder, PairSampler(train_set, config.windows, config.seed + 1), scaling, config.fine_tuning, device)
+    _save(encoder, folder.encoder)
+
+
+def _export(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config) -> None:
+    with progress.bar("int8 export", 2) as bar:
+        with files.atomic(folder.onnx) as beside:
+            to_onnx(load_encoder(folder.encoder, config), config.network, beside)
+        bar.advance()
+        calibration = (_calibration_windows(train_set, config) - scaling.mean) / scaling.std
+        files.write_bytes(folder.tflite, to_tflite(folder.onnx, calibration.astype(np.float32)))
+        bar.advance()
+
+
+def _detection(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, machine: str) -> Bundle:
+    tflite = folder.tflite.read_bytes()
+    model = TFLiteModel(tflite, scaling)
+    windows = _calibration_windows(train_set, config)
+    floating = FloatModel(load_encoder(folder.encoder, config), scaling, config.network)
+    cosine = mean_cosine(model.embed(windows), floating.embed(windows))
+    sections = banks(embed_clips(train_set, config.windows, model), train_set)
+    return pack(config, machine, train_set, scaling, tflite, sections, cosine)
+
+
+def _calibration_windows(train_set: LogMels, config: Config) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    sampler = PairSampler(train_set, config.windows, config.seed)
+    return sampler.sample(config.quantisation.calibration_windows).numpy()
+
+
+def _save(encoder: Encoder, path: Path) -> None:
+    state = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    with files.atomic(path) as beside:
+        save_file(state, beside)

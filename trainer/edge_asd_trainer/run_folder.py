@@ -1,0 +1,114 @@
+"""What a run leaves behind, and where: every path in a run's folder is named here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edge_asd import files
+from edge_asd.errors import ConfigError
+from edge_asd_trainer.config import Config, as_toml
+from edge_asd_trainer.config import read as read_config
+
+Answer = TypeVar("Answer")
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """What was trained on what: the data set's folder, the machine type, the preset that it began from."""
+
+    data: str
+    machine: str
+    preset: str
+
+
+class Timings(msgspec.Struct):
+    """Seconds that each stage took when it last ran."""
+
+    seconds: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run of `edge-asd train`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def stages(self) -> Path:
+        return self.path / "stages.json"
+
+    @property
+    def timings(self) -> Path:
+        return self.path / "timings.json"
+
+    def features(self, split: str) -> Path:
+        return self.path / "features" / f"{split}.npy"
+
+    @property
+    def pretrained(self) -> Path:
+        return self.path / "pretrained.safetensors"
+
+    @property
+    def encoder(self) -> Path:
+        return self.path / "encoder.safetensors"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "encoder.onnx"
+
+    @property
+    def tflite(self) -> Path:
+        return self.path / "model.tflite"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def bundle(self, machine: str) -> Path:
+        return self.path / f"{machine}.easd"
+
+    def write_config(self, config: Config) -> None:
+        """Write down every number that this run uses. Raises: StorageError."""
+        files.write_text(self.config, as_toml(config))
+
+    def read_config(self) -> Config:
+        """The numbers that this run used. Raises: ConfigError."""
+        return read_config(self.config)
+
+    def read_provenance(self) -> Provenance:
+        """What was trained on what. Raises: ConfigError where this is no run's folder."""
+        return self._read(self.provenance, Provenance)
+
+    def read_timings(self) -> Timings:
+        """How long each stage took; empty where nothing was trained yet."""
+        return self._read(self.timings, Timings) if self.timings.is_file() else Timings()
+
+    def _read(self, path: Path, kind: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: can't be read ({error.strerror}); expected the folder of a run of `edge-asd train`."
+            ) from error
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{path}: not valid ({error}); remove it and train again.") from error
+
+
+def write_json(path: Path, value: msgspec.Struct) -> None:
+    """Write a record as JSON. Raises: StorageError."""
+    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
