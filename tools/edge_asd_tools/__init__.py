@@ -1,0 +1,1 @@
+"""edge-asd for the operator: a synthetic plant, deployment, the demonstration."""

@@ -1,0 +1,100 @@
+"""`edge-asd demo`: the whole path on a synthetic plant, by the commands that a user would type, each shown as it runs.
+
+The rooms don't import each other, and neither does this: it starts `edge-asd` and reads what that leaves behind.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_asd.errors import CheckFailed, UsageError
+from edge_asd.progress import say
+
+MACHINES = ("fan", "gearbox")
+SECTION = "00"
+STEP_SECONDS = 3600
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all that it makes; it must not exist yet, or be a demo's.")],
+    preset: Annotated[str, typer.Option(help="Training preset.")] = "demo",
+    machines: Annotated[str, typer.Option(help="Which of the plant's machine types to train, by commas.")] = ",".join(
+        MACHINES
+    ),
+    setting: Annotated[list[str] | None, typer.Option("--set", help="One number of the preset; repeatable.")] = None,
+    synth: Annotated[
+        list[str] | None, typer.Option("--synth", help="An option of `data synth`, such as sections=2.")
+    ] = None,
+) -> None:
+    """Show the whole path on a synthetic plant: make it, train, evaluate, deploy, listen to a fault begin.
+
+    Example: edge-asd demo --out demo-plant
+    """
+    began = time.monotonic()
+    chosen = machines.split(",")
+    if unknown := sorted(set(chosen) - set(MACHINES)):
+        raise UsageError(
+            f"--machines: there is no {unknown[0]!r} in the synthetic plant; it has {', '.join(MACHINES)}."
+        )
+    plant = out / "plant"
+    say("This is a demonstration on SYNTHETIC sound: no figure below says anything about a real machine.\n")
+    options = [f"--{option.replace('=', ' ', 1)}".split(" ", 1) for option in synth or []]
+    if not (plant / "SYNTHETIC.txt").is_file():
+        _edge_asd("data", "synth", plant, "--machines", ",".join(chosen), *(word for pair in options for word in pair))
+    settings = [word for text in setting or [] for word in ("--set", text)]
+    for machine in chosen:
+        _edge_asd("train", plant, "--machine", machine, "--preset", preset, "--out", out / "runs" / machine, *settings)
+    machine = chosen[0]
+    run = out / "runs" / machine
+    site, wav = out / "site", plant / "recordings" / f"{machine}_{SECTION}_fault.wav"
+    _edge_asd("deploy", run / f"{machine}.easd", "--to", site, "--section", SECTION, "--wav", wav, "--pace", "fast")
+    _edge_asd("run", "--config", site / "etc/edge-asd/device.toml")
+    _show_outcome(machine, wav, site, [out / "runs" / one for one in chosen])
+    say(f"\nThe whole of it took {(time.monotonic() - began) / 60:.1f} minutes.")
+
+
+def _edge_asd(*words: object) -> None:
+    """Show and run one command. Raises: CheckFailed where it fails; it has said why itself."""
+    arguments = [str(word) for word in words]
+    say(f"\n$ edge-asd {' '.join(arguments)}")
+    done = subprocess.run([sys.executable, "-m", "edge_asd", *arguments], timeout=STEP_SECONDS, check=False)
+    if done.returncode:
+        raise CheckFailed(
+            f"the demonstration stopped: `edge-asd {arguments[0]}` left with exit code {done.returncode}."
+        )
+
+
+def _show_outcome(machine: str, wav: Path, site: Path, runs: Iterable[Path]) -> None:
+    truth = json.loads(wav.with_suffix(".json").read_text())
+    state = site / "var/lib/edge-asd"
+    events = subprocess.run(
+        [sys.executable, "-m", "edge_asd", "events", "--state", str(state), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=STEP_SECONDS,
+        check=True,
+    ).stdout.splitlines()
+    alerts = sorted((json.loads(event) for event in events), key=lambda event: event["raised_s"])
+    say(f"\nIn {wav.name} a {machine} starts to fail ({truth['fault']}) at {truth['fault_begins_s']:.1f} s.")
+    hits = [alert for alert in alerts if alert["raised_s"] >= truth["fault_begins_s"]]
+    for alert in alerts:
+        delay = alert["raised_s"] - truth["fault_begins_s"]
+        what = f"{delay:.1f} s after the fault began" if delay >= 0 else "before the fault: a FALSE alarm"
+        say(
+            f"ALERT at {alert['raised_s']:.1f} s, {what}; peak score {alert['peak']:.3f}, "
+            f"threshold {alert['threshold']:.3f}, nearest normal clip {alert['nearest']}"
+        )
+    say("")
+    for run in runs:
+        say(f"bundle     {run / run.name}.easd\nreport     {run / 'report/index.html'}")
+    say(f"event log  {state / 'events.sqlite'}   (edge-asd events --state {state})")
+    if not hits:
+        raise CheckFailed("the fault was not found: no alert was raised after it began.")
