@@ -1,0 +1,52 @@
+"""What every source of sound promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from edge_asd.front_end import Samples
+
+BLOCK_SECONDS = 0.032  # one hop of the front end
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some samples, in order.
+
+    Attributes:
+        samples: (n,) in [-1, 1], mono, at the rate that was asked for. None at all where the source was quiet for
+            a while: whoever iterates gets to look at the clock.
+        lost: so many samples were lost just before these.
+    """
+
+    samples: Samples
+    lost: int = 0
+
+
+class AudioSource(Protocol):
+    """A microphone, or what stands for it. Entering opens it, leaving closes it; iterating gives its blocks.
+
+    It ends where the recording ends; a microphone has no end.
+
+    Raises, on entering or iterating:
+        CaptureError: it can't be opened, or gave up.
+        MissingRequirement: its program isn't installed.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Block]: ...
+
+
+def nothing() -> Block:
+    """A block without samples."""
+    return Block(np.empty(0, np.float32))
