@@ -1,0 +1,202 @@
+"""The steps of a deployment, in the order in which they happen; `release` strings them together.
+
+    identify -> stage -> verify -> check_site -> (golden) -> switch -> (health) -> commit -> tidy
+
+The two in brackets ask the new release itself: `release_checks`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edge_asd import __version__, bundle, config, files
+from edge_asd.bundle import Bundle
+from edge_asd.config import DeviceConfig
+from edge_asd.errors import BundleError, ConfigError, DeploymentError
+from edge_asd.release_tree import (
+    Record,
+    Release,
+    Tree,
+    is_release_id,
+    point,
+    recover,
+    sync_folder,
+    write_record,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Incoming:
+    """A bundle that is to be deployed: its bytes, which were verified, and the id of the release that it makes."""
+
+    release: str
+    content: bytes
+    bundle: Bundle
+
+
+class _Description(msgspec.Struct, frozen=True):
+    """`release.json`: what a release is made of, for people and for later versions of edge-asd."""
+
+    id: str
+    machine: str
+    sections: tuple[str, ...]
+    bundle: str
+    edge_asd: str
+
+
+def identify(path: Path) -> Incoming:
+    """Read and verify a bundle, and name the release that it makes. Raises: BundleError."""
+    heard = bundle.read(path)
+    content = path.read_bytes()
+    release = f"{heard.manifest.machine}-{bundle.digest(content)}"
+    if not is_release_id(release):
+        raise BundleError(
+            f"{path}: its machine is called {heard.manifest.machine!r}, which can't name a folder; "
+            "export it again with a name of 1 to 32 of 0-9 A-Z a-z _ -."
+        )
+    return Incoming(release, content, heard)
+
+
+def stage(tree: Tree, incoming: Incoming, environment: Path) -> Release:
+    """Put a release together beside the others, all of it on the disk before the next step.
+
+    One that is kept already is taken as it is, and only mended where its files are damaged.
+
+    Args:
+        tree: the device.
+        incoming: the bundle.
+        environment: the virtual environment that the release is to run in.
+
+    Raises:
+        StorageError, OSError: the disk can't be written.
+    """
+    kept = tree.release(incoming.release)
+    if kept.folder.is_dir():
+        _mend(kept, incoming, environment)
+        return kept
+    staged = tree.staging(incoming.release)
+    staged.folder.mkdir()
+    _link_environment(staged, environment)
+    files.write_bytes(staged.bundle, incoming.content)
+    description = _Description(
+        id=incoming.release,
+        machine=incoming.bundle.manifest.machine,
+        sections=tuple(sorted(incoming.bundle.manifest.sections)),
+        bundle=bundle.digest(incoming.content),
+        edge_asd=__version__,
+    )
+    # The last file: writing it syncs the folder, and so the names of all the others.
+    files.write_bytes(staged.description, msgspec.json.format(msgspec.json.encode(description), indent=1) + b"\n")
+    return staged
+
+
+def verify(staged: Release, incoming: Incoming) -> None:
+    """Read back what was written: every hash, and that it is the bundle that was meant. Raises: BundleError."""
+    bundle.read(staged.bundle)
+    if staged.bundle.read_bytes() != incoming.content:
+        raise BundleError(f"{staged.bundle}: is not what was written there; the disk may be failing.")
+
+
+def check_site(tree: Tree, heard: Bundle, first_config: str | None) -> DeviceConfig:
+    """Hold the bundle against the site's settings, or against the ones that would be written; give them.
+
+    Args:
+        tree: the device.
+        heard: the bundle that is to listen there.
+        first_config: text of a device.toml, for a site that has none.
+
+    Raises:
+        DeploymentError: there are none, they listen with another bundle than `current`, or to a section that isn't
+            there.
+        ConfigError: a value in them can't be.
+    """
+    site = _settings(tree, first_config)
+    known = sorted(heard.manifest.sections)
+    if site.section not in known and not (site.section == "" and len(known) == 1):
+        found = f"names section {site.section!r}" if site.section else "names no section"
+        raise DeploymentError(f"{tree.config} {found}, the bundle has {', '.join(known)}; mend `section` there.")
+    listens_with = Path(os.path.normpath(site.bundle))
+    through = listens_with.parent
+    expected = tree.current / "bundle.easd"
+    if (through.name, listens_with.name) != (expected.parent.name, expected.name) or not _same(
+        through.parent, tree.home
+    ):
+        raise DeploymentError(
+            f"{tree.config} listens with {listens_with}, so no deployment would be heard; "
+            f'write bundle = "{expected.absolute()}" there.'
+        )
+    return site
+
+
+def switch(tree: Tree, staged: Release, first_config: str | None) -> None:
+    """Let `current` name the release, by rename. Settings are written only where the site has none."""
+    release = tree.release(staged.id)
+    if staged.folder != release.folder:
+        staged.folder.rename(release.folder)
+        sync_folder(tree.releases)
+    tree.state.mkdir(parents=True, exist_ok=True)
+    if first_config is not None and not tree.config.exists():
+        files.write_text(tree.config, first_config)
+    point(tree.current, release.id)
+
+
+def commit(tree: Tree, record: Record) -> None:
+    """Write down that the current release proved itself: with this rename the deployment has happened."""
+    write_record(tree, record)
+
+
+def tidy(tree: Tree) -> None:
+    """Let `previous` follow the record, and remove the releases that it has forgotten."""
+    recover(tree)
+
+
+def is_intact(release: Release, incoming: Incoming) -> bool:
+    """Whether a release still is what was deployed: its bundle byte for byte, its interpreter in place."""
+    try:
+        return release.bundle.read_bytes() == incoming.content and release.python.exists()
+    except OSError:
+        return False
+
+
+def _mend(release: Release, incoming: Incoming, environment: Path) -> None:
+    if not release.python.exists():
+        release.environment.unlink(missing_ok=True)
+        _link_environment(release, environment)
+        sync_folder(release.folder)
+    if not is_intact(release, incoming):
+        files.write_bytes(release.bundle, incoming.content)
+
+
+def _link_environment(release: Release, environment: Path) -> None:
+    """Lend a release an environment that is there already."""
+    if not (environment / "bin" / "python").exists():
+        raise DeploymentError(
+            f"{environment}: has no bin/python, so no release can run in it; install edge-asd in a virtual "
+            "environment (python3 -m venv) and deploy from there."
+        )
+    release.environment.symlink_to(environment.resolve(), target_is_directory=True)
+
+
+def _settings(tree: Tree, first_config: str | None) -> DeviceConfig:
+    """The site's settings, or the ones that would be written, with their paths made absolute."""
+    if tree.config.exists():
+        return config.load(tree.config)
+    if first_config is None:
+        raise DeploymentError(f"{tree.config}: there is no such file; deploy a bundle, which writes it.")
+
+    def absolute(wanted: type, value: object) -> Path:
+        return tree.config.parent.absolute() / str(value)
+
+    try:
+        return msgspec.convert(tomllib.loads(first_config), DeviceConfig, dec_hook=absolute)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{tree.config} can't be written: {error}.") from error
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()

@@ -1,0 +1,266 @@
+"""Where things lie on a device, under one root, and how one release takes another's place.
+
+    opt/edge-asd/releases/<id>/     bundle.easd, release.json, venv: never changed once written
+    opt/edge-asd/committed.json     the releases that proved themselves, newest first: the truth
+    opt/edge-asd/current, previous  links that follow that record
+    etc/edge-asd/device.toml        the site's settings
+    var/lib/edge-asd/               the site's events and clips
+
+A transaction is committed by one rename, that of the record. Whatever the record doesn't know is left over from a
+transaction that was broken off, and `recover` removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edge_asd import files
+from edge_asd.errors import DeploymentError
+
+MOST_RELEASES = 3  # current, previous and one more: each may hold a whole environment, and cards are small
+LARGEST_RECORD = 64 << 10
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,32}-[0-9a-f]{16}")
+_STAGING = ".staging-"
+_HEALTH = ".health-"
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is committed. Attribute `releases`: their ids, the current one first, then the previous one."""
+
+    releases: tuple[str, ...] = ()
+
+    @property
+    def current(self) -> str | None:
+        """The release that runs, or None before the first."""
+        return self.releases[0] if self.releases else None
+
+    @property
+    def previous(self) -> str | None:
+        """The release that ran before, or None."""
+        return self.releases[1] if len(self.releases) > 1 else None
+
+    def with_current(self, release: str) -> Record:
+        """The record after `release` took over: it first, the one that it replaced second, no more than three."""
+        others = (other for other in self.releases if other != release)
+        return Record((release, *others)[:MOST_RELEASES])
+
+
+@dataclass(frozen=True)
+class Release:
+    """One folder under `releases`, or one that is to become such a folder."""
+
+    id: str
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle that this release listens with."""
+        return self.folder / "bundle.easd"
+
+    @property
+    def environment(self) -> Path:
+        """The virtual environment that it runs in."""
+        return self.folder / "venv"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of that environment."""
+        return self.environment / "bin" / "python"
+
+    @property
+    def description(self) -> Path:
+        """`release.json`: what this release is made of."""
+        return self.folder / "release.json"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The paths of one device. `root` is "/" there, and any folder for a local stand-in."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        """What deployments own."""
+        return self.root / "opt" / "edge-asd"
+
+    @property
+    def releases(self) -> Path:
+        """The folder of the releases."""
+        return self.home / "releases"
+
+    @property
+    def current(self) -> Path:
+        """The link to the release that runs."""
+        return self.home / "current"
+
+    @property
+    def previous(self) -> Path:
+        """The link to the release that ran before."""
+        return self.home / "previous"
+
+    @property
+    def record(self) -> Path:
+        """The record of what is committed."""
+        return self.home / "committed.json"
+
+    @property
+    def config(self) -> Path:
+        """The site's settings."""
+        return self.root / "etc" / "edge-asd" / "device.toml"
+
+    @property
+    def state(self) -> Path:
+        """What the daemon keeps."""
+        return self.root / "var" / "lib" / "edge-asd"
+
+    def release(self, release: str) -> Release:
+        """The release of this id, there or not."""
+        return Release(release, self.releases / release)
+
+    def staging(self, release: str) -> Release:
+        """Where the release of this id is put together."""
+        return Release(release, self.releases / f"{_STAGING}{release}")
+
+    @contextmanager
+    def health_folder(self) -> Iterator[Path]:
+        """A folder for one health check, gone afterwards."""
+        folder = self.home / f"{_HEALTH}{os.getpid()}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def is_release_id(text: str) -> bool:
+    """Whether a text can be a release's id, `<machine>-<16 hexadecimal digits>`, and so the name of its folder."""
+    return _ID.fullmatch(text) is not None
+
+
+def read_record(tree: Tree) -> Record:
+    """What is committed, as far as it is still there; nothing before the first deployment.
+
+    Raises:
+        DeploymentError: the record can't be understood. Nothing is guessed, for what it doesn't name gets removed.
+    """
+    try:
+        with tree.record.open("rb") as file:
+            record = msgspec.json.decode(file.read(LARGEST_RECORD), type=Record)
+    except FileNotFoundError:
+        return Record()
+    except msgspec.DecodeError as error:
+        raise _unreadable(tree, str(error)) from error
+    for release in record.releases:
+        if not is_release_id(release):
+            raise _unreadable(tree, f"it names a release {release!r}")
+    return Record(tuple(release for release in record.releases if tree.release(release).folder.is_dir()))
+
+
+def write_record(tree: Tree, record: Record) -> None:
+    """Commit: from this rename on, these releases are the ones. Raises: StorageError."""
+    files.write_bytes(tree.record, msgspec.json.encode(record) + b"\n")
+
+
+def linked(link: Path) -> str | None:
+    """The id of the release that a link names, or None where there is no link."""
+    return Path(os.readlink(link)).name if link.is_symlink() else None
+
+
+def point(link: Path, release: str | None) -> None:
+    """Let a link name this release, or be no more; by rename, so that at any instant it names one or the other."""
+    if linked(link) == release:
+        return
+    if release is None:
+        link.unlink()
+    else:
+        beside = _beside(link)
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(Path("releases") / release)
+        beside.replace(link)
+    sync_folder(link.parent)
+
+
+def leftovers(tree: Tree) -> list[Path]:
+    """What a transaction left behind that was broken off, and releases that were pruned from the record."""
+    kept = read_record(tree).releases
+    found = [link for link in (_beside(tree.current), _beside(tree.previous)) if link.is_symlink()]
+    found += [*tree.home.glob(f"{_HEALTH}*"), *_half_written(tree.record), *_half_written(tree.config)]
+    if tree.releases.is_dir():
+        found += [
+            folder
+            for folder in sorted(tree.releases.iterdir())
+            if folder.name.startswith(_STAGING) or (is_release_id(folder.name) and folder.name not in kept)
+        ]
+    return found
+
+
+def recover(tree: Tree) -> list[Path]:
+    """Make the links follow the record and remove what it doesn't know; give what was removed.
+
+    The links come first: a release goes when nothing names it any more.
+    """
+    record = read_record(tree)
+    point(tree.current, record.current)
+    point(tree.previous, record.previous)
+    found = leftovers(tree)
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return found
+
+
+@contextmanager
+def locked(tree: Tree) -> Iterator[None]:
+    """Keep a second deployment out. The kernel lets go of the lock when this process ends, however it ends.
+
+    Raises:
+        DeploymentError: another deployment is at work.
+    """
+    tree.releases.mkdir(parents=True, exist_ok=True)
+    with (tree.home / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DeploymentError(
+                f"{tree.home}: another deployment is at work there; wait until it is done, then run this one again."
+            ) from error
+        yield
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's names to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _beside(link: Path) -> Path:
+    return link.with_name(f".{link.name}.new")
+
+
+def _half_written(path: Path) -> list[Path]:
+    """What `files.atomic` leaves beside `path` where the power went; never an editor's swap file, named much alike."""
+    beside = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    return [other for other in path.parent.glob(f".{path.name}.*") if beside.fullmatch(other.name)]
+
+
+def _unreadable(tree: Tree, reason: str) -> DeploymentError:
+    return DeploymentError(
+        f"{tree.record}: can't be understood ({reason}); write into it the id under {tree.releases} that is to run, "
+        'such as {"releases": ["fan-0123456789abcdef"]}, then run the same command again.'
+    )

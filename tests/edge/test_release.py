@@ -1,0 +1,510 @@
+"""A deployment as a transaction: what it leaves behind when it is done, refused, rolled back or cut off."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_asd import bundle, config, release, release_checks, release_steps, status
+from edge_asd.errors import BundleError, CheckFailed, ConfigError, DeploymentError, StorageError
+from edge_asd.release import Provision
+from edge_asd.release_tree import Tree, locked
+
+REAL = Path(sys.prefix)
+
+CONFIG = """\
+# ours
+bundle = "../../opt/edge-asd/current/bundle.easd"
+section = "00"
+state = "../../var/lib/edge-asd"
+[capture]
+command = ["a-recorder-that-is-nowhere"]
+"""
+
+# What stands for an environment where its speed and not its arithmetic matters: `bundle verify` and `run` in a shell.
+INTERPRETER = """\
+#!/bin/sh
+for last; do :; done
+case "$*" in
+*"bundle verify"*) {golden} ;;
+*" run "*) {health} ;;
+esac
+"""
+PASSES = """echo '{"score": 1, "expected": 1, "passed": true, "runtime": "sh"}'"""
+
+
+@dataclass(frozen=True)
+class SimulatedDevice:
+    """A root folder, and the environment that its releases are lent."""
+
+    root: Path
+    environment: Path
+
+    @property
+    def tree(self) -> Tree:
+        return Tree(self.root)
+
+    def deploy(self, path: Path, report: release.Report | None = None) -> release.Deployed:
+        return release.activate(self.root, path, self.given, report=report or (lambda step, outcome: None))
+
+    @property
+    def given(self) -> Provision:
+        return Provision(self.environment, CONFIG)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> SimulatedDevice:
+    """Without real arithmetic: fast."""
+    return SimulatedDevice(tmp_path / "device", simulated(tmp_path / "venv"))
+
+
+@pytest.fixture
+def real_device(tmp_path: Path) -> SimulatedDevice:
+    """One whose releases run in the environment of these tests."""
+    return SimulatedDevice(tmp_path / "device", REAL)
+
+
+@pytest.fixture
+def bundles(tiny_bundle: Path, tmp_path: Path) -> list[Path]:
+    """Five bundles that differ in their cards alone."""
+    paths = [tmp_path / f"{number}.easd" for number in range(5)]
+    for path in paths:
+        bundle.write(path, replace(bundle.read(tiny_bundle), model_card=f"# {path.stem}\n"))
+    return paths
+
+
+def simulated(folder: Path, *, golden: str = PASSES, health: str | None = None, scores: int = 7) -> Path:
+    """An environment in which the two checks end as asked."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    said = status.Status(
+        pid=1,
+        boot="",
+        bundle="",
+        machine="fan",
+        section="00",
+        since="",
+        updated="",
+        heard_seconds=20.0,
+        scores=scores,
+        last_score=1.0,
+        threshold=2.0,
+        alert=False,
+        lost_samples=0,
+        resident_mb=1.0,
+    )
+    status.write(folder, said)
+    python.write_text(
+        INTERPRETER.format(golden=golden, health=health or f'cp "{folder}/status.json" "$(dirname "$last")/state/"')
+    )
+    python.chmod(0o755)
+    return folder
+
+
+def with_golden_score(path: Path, score: float, to: Path) -> Path:
+    """The same bundle, well-formed, whose golden clip is said to have scored something else."""
+    whole = bundle.read(path)
+    golden = msgspec.structs.replace(whole.manifest.golden, score=score)
+    bundle.write(to, replace(whole, manifest=msgspec.structs.replace(whole.manifest, golden=golden)))
+    return to
+
+
+def release_id(path: Path) -> str:
+    return release_steps.identify(path).release
+
+
+def snapshot(root: Path) -> dict[str, str]:
+    """Every path, and what it is: a link's target, a file's content."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = f"-> {os.readlink(path)}"
+        elif path.is_file():
+            found[name] = path.read_bytes().hex()
+        else:
+            found[name] = "/"
+    return found
+
+
+def test_first_deployment(real_device: SimulatedDevice, tiny_bundle: Path) -> None:
+    steps: list[str] = []
+    deployed = real_device.deploy(tiny_bundle, lambda step, outcome: steps.append(step))
+    tree = real_device.tree
+    assert deployed == release.Deployed(release_id(tiny_bundle), None, changed=True)
+    assert steps == ["stage", "verify", "golden", "switch", "health", "commit"]
+    assert (tree.current / "bundle.easd").read_bytes() == tiny_bundle.read_bytes()
+    assert os.readlink(tree.current) == f"releases/{deployed.current}"
+    assert msgspec.json.decode((tree.current / "release.json").read_bytes())["sections"] == ["00", "01"]
+    assert config.load(tree.config).bundle.read_bytes() == tiny_bundle.read_bytes()
+    assert tree.state.is_dir()
+    assert list(tree.state.iterdir()) == []
+    assert release.status(real_device.root) == release.Installed(deployed.current, True, None, (deployed.current,))
+
+
+def test_the_release_runs_by_its_own_interpreter(real_device: SimulatedDevice, tiny_bundle: Path) -> None:
+    real_device.deploy(tiny_bundle)
+    python = real_device.tree.current / "venv" / "bin" / "python"
+    command = [python, "-I", "-c", "import edge_asd, sys; print(sys.prefix)"]
+    prefix = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60).stdout.strip()
+    assert Path(prefix) == real_device.tree.current / "venv"
+
+
+def test_the_same_bundle_again_changes_nothing(device: SimulatedDevice, bundles: list[Path]) -> None:
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+    steps: list[str] = []
+    again = device.deploy(bundles[0], lambda step, outcome: steps.append(step))
+    assert not again.changed
+    assert steps == ["unchanged"]
+    assert snapshot(device.root) == before
+
+
+def test_the_release_before_is_kept_and_no_more_than_three(device: SimulatedDevice, bundles: list[Path]) -> None:
+    ids = [device.deploy(path).current for path in bundles]
+    tree = device.tree
+    assert os.readlink(tree.previous) == f"releases/{ids[3]}"
+    assert release.status(device.root).kept == (ids[4], ids[3], ids[2])
+    assert {folder.name for folder in tree.releases.iterdir()} == set(ids[2:])
+
+
+def test_the_bundle_before_can_be_deployed_again(device: SimulatedDevice, bundles: list[Path]) -> None:
+    first, second = (device.deploy(path).current for path in bundles[:2])
+    assert device.deploy(bundles[0]) == release.Deployed(first, second, changed=True)
+
+
+def test_rollback_goes_back_and_forth(real_device: SimulatedDevice, bundles: list[Path]) -> None:
+    first, second = (real_device.deploy(path).current for path in bundles[:2])
+    assert release.rollback(real_device.root) == release.Deployed(first, second, changed=True)
+    assert release.status(real_device.root) == release.Installed(first, True, second, (first, second))
+    assert release.rollback(real_device.root).current == second
+
+
+def test_there_may_be_nothing_to_go_back_to(device: SimulatedDevice, bundles: list[Path]) -> None:
+    with pytest.raises(DeploymentError, match="nothing was ever deployed"):
+        release.rollback(device.root)
+    assert not device.root.exists()
+    device.deploy(bundles[0])
+    with pytest.raises(DeploymentError, match="is the only release"):
+        release.rollback(device.root)
+
+
+def test_a_broken_bundle_is_refused_and_the_old_one_stays(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path
+) -> None:
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+    content = bytearray(bundles[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    broken = tmp_path / "broken.easd"
+    broken.write_bytes(content)
+    with pytest.raises(BundleError):
+        device.deploy(broken)
+    assert snapshot(device.root) == before
+
+
+def test_a_card_that_writes_something_else_is_noticed(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = device.deploy(bundles[0]).current
+    honest = release_steps.stage
+
+    def stage(*arguments: object) -> object:
+        staged = honest(*arguments)
+        content = bytearray(staged.bundle.read_bytes())
+        content[-1000] ^= 1
+        staged.bundle.write_bytes(content)
+        return staged
+
+    monkeypatch.setattr(release_steps, "stage", stage)
+    with pytest.raises(DeploymentError, match=f"was refused: .*Now {old} runs as before"):
+        device.deploy(bundles[1])
+
+
+def test_another_golden_score_is_refused(real_device: SimulatedDevice, tiny_bundle: Path, tmp_path: Path) -> None:
+    old = real_device.deploy(tiny_bundle).current
+    before = snapshot(real_device.root)
+    wrong = with_golden_score(tiny_bundle, 0.5, tmp_path / "wrong.easd")
+    with pytest.raises(DeploymentError, match=f"was refused: the golden clip did not pass.*Now {old} runs as before"):
+        real_device.deploy(wrong)
+    assert snapshot(real_device.root) == before
+
+
+@pytest.mark.parametrize(
+    ("golden", "complaint"),
+    [
+        ("exit 3", "did not pass: it said nothing"),
+        ("echo Segmentation fault >&2; exit 139", "Segmentation fault"),
+        ("echo all is well", "was not scored"),
+        (PASSES.replace("true", "false"), "the golden clip scores 1, at export 1"),
+    ],
+)
+def test_what_counts_as_a_golden_clip(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, golden: str, complaint: str
+) -> None:
+    broken = replace(device, environment=simulated(tmp_path / "broken", golden=golden))
+    with pytest.raises(DeploymentError, match=f"{complaint}.*Now no release runs"):
+        broken.deploy(bundles[0])
+    assert not device.tree.config.exists()
+    assert list(device.tree.releases.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("health", "complaint"),
+    [
+        ("echo no microphone >&2; exit 9", "left with code 9: no microphone"),
+        ("true", "scored nothing"),
+    ],
+)
+def test_a_release_that_is_not_healthy_is_rolled_back_by_itself(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, health: str, complaint: str
+) -> None:
+    old = device.deploy(bundles[0]).current
+    before = snapshot(device.root)
+    sick = replace(device, environment=simulated(tmp_path / "sick", health=health))
+    with pytest.raises(DeploymentError, match=f"was rolled back: .*{complaint}.*Now {old} runs again"):
+        sick.deploy(bundles[1])
+    assert snapshot(device.root) == before
+    new = device.deploy(bundles[1])
+    assert (new.current, new.previous) == (release_id(bundles[1]), old)
+
+
+def test_a_daemon_without_a_score_is_not_healthy(device: SimulatedDevice, bundles: list[Path], tmp_path: Path) -> None:
+    sick = replace(device, environment=simulated(tmp_path / "sick", scores=0))
+    with pytest.raises(DeploymentError, match=r"was rolled back.*scored nothing.*Now no release runs"):
+        sick.deploy(bundles[0])
+    assert not device.tree.current.is_symlink()
+    assert not device.tree.config.exists()
+
+
+def test_health_is_that_of_the_sites_settings(real_device: SimulatedDevice, tiny_bundle: Path) -> None:
+    """The daemon runs under them, so what doesn't work in them is found here."""
+    real_device.deploy(tiny_bundle)
+    tree = real_device.tree
+    assert release_checks.health(tree, tree.release(release_id(tiny_bundle))) > 30
+    tree.config.write_text(CONFIG.replace('"00"', '"99"'))
+    with pytest.raises(CheckFailed, match=r"left with code 3.*'99'"):
+        release_checks.health(tree, tree.release(release_id(tiny_bundle)))
+
+
+def test_one_golden_clip_is_too_short_for_a_stream(real_device: SimulatedDevice, tiny_bundle: Path) -> None:
+    """Why health plays it twice."""
+    heard = bundle.read(tiny_bundle)
+    assert len(release_checks.twice(heard)) > 2 * len(heard.golden_wav) - 100
+
+
+def test_the_sites_settings_survive(device: SimulatedDevice, bundles: list[Path]) -> None:
+    site = CONFIG.replace("# ours", "# theirs").replace('"00"', '"01"')
+    device.tree.config.parent.mkdir(parents=True)
+    device.tree.config.write_text(site)
+    event = device.tree.state / "events.sqlite"
+    event.parent.mkdir(parents=True)
+    event.write_bytes(b"kept")
+    for path in bundles[:2]:
+        device.deploy(path)
+    release.rollback(device.root)
+    assert device.tree.config.read_text() == site
+    assert event.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ('section = "00"', 'section = "07"', "names section '07', the bundle has 00, 01"),
+        ('section = "00"', "", "names no section"),
+        ("/current/", "/elsewhere/", "no deployment would be heard"),
+        ('command = ["a-recorder-that-is-nowhere"]', "rate = -1", "capture"),
+        ("[capture]", "[capture", "is not TOML"),
+    ],
+)
+def test_settings_that_the_bundle_does_not_fit_are_refused_before_the_switch(
+    device: SimulatedDevice, bundles: list[Path], before: str, after: str, complaint: str
+) -> None:
+    old = device.deploy(bundles[0]).current
+    device.tree.config.write_text(CONFIG.replace(before, after))
+    with pytest.raises(DeploymentError, match=f"was refused: .*{complaint}.*Now {old} runs as before"):
+        device.deploy(bundles[1])
+    assert os.readlink(device.tree.current) == f"releases/{old}"
+    with pytest.raises((DeploymentError, ConfigError), match=complaint):
+        release.plan(device.root, bundles[1], device.given)
+
+
+def test_a_plan_changes_nothing_and_says_what_would(device: SimulatedDevice, bundles: list[Path]) -> None:
+    first = release.plan(device.root, bundles[0], device.given)
+    assert not device.root.exists()
+    assert [line.split()[0] for line in first] == ["write", "write", "switch"]
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+    assert release.plan(device.root, bundles[0], device.given) == []
+    second = "\n".join(release.plan(device.root, bundles[1], device.given))
+    assert snapshot(device.root) == before
+    assert f"{release_id(bundles[0])} -> {release_id(bundles[1])}" in second
+    assert "device.toml" not in second
+
+
+def test_an_editors_swap_file_is_nobodys_leftover(device: SimulatedDevice, bundles: list[Path]) -> None:
+    swap = device.tree.config.with_name(".device.toml.swp")
+    swap.parent.mkdir(parents=True)
+    swap.write_bytes(b"")
+    device.deploy(bundles[0])
+    assert swap.exists()
+
+
+def test_two_deployments_keep_apart(device: SimulatedDevice, bundles: list[Path]) -> None:
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+    with locked(device.tree), pytest.raises(DeploymentError, match="another deployment is at work"):
+        device.deploy(bundles[1])
+    assert snapshot(device.root) == before
+    assert device.deploy(bundles[1]).changed
+
+
+def test_a_damaged_release_is_mended_by_its_own_bundle(device: SimulatedDevice, bundles: list[Path]) -> None:
+    current = device.deploy(bundles[0]).current
+    kept = device.tree.release(current)
+    kept.bundle.write_bytes(b"rotten")
+    kept.environment.unlink()
+    kept.environment.symlink_to("/nowhere")
+    assert device.deploy(bundles[0]).changed
+    assert kept.bundle.read_bytes() == bundles[0].read_bytes()
+    assert kept.python.exists()
+
+
+def test_a_damaged_record_is_not_guessed_at(device: SimulatedDevice, bundles: list[Path]) -> None:
+    device.deploy(bundles[0])
+    for content in ("{", '{"releases": ["../../etc"]}', '{"releases": 1}'):
+        device.tree.record.write_text(content)
+        before = snapshot(device.root)
+        with pytest.raises(DeploymentError, match="can't be understood"):
+            device.deploy(bundles[1])
+        assert snapshot(device.root) == before
+
+
+def test_a_machine_whose_name_is_a_path_is_refused(device: SimulatedDevice, tiny_bundle: Path, tmp_path: Path) -> None:
+    whole = bundle.read(tiny_bundle)
+    sly = tmp_path / "sly.easd"
+    bundle.write(sly, replace(whole, manifest=msgspec.structs.replace(whole.manifest, machine="../../../etc/x")))
+    with pytest.raises(BundleError):
+        device.deploy(sly)
+    assert not device.root.exists()
+
+
+def test_an_environment_must_be_one(device: SimulatedDevice, bundles: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="has no bin/python"):
+        replace(device, environment=tmp_path).deploy(bundles[0])
+
+
+def test_a_root_that_can_not_be_written_is_a_storage_error(bundles: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="could not be written"):
+        release.activate(tmp_path / "file", bundles[0], Provision(REAL, CONFIG))
+
+
+STEPS = [
+    (release_steps, "stage"),
+    (release_steps, "verify"),
+    (release_steps, "check_site"),
+    (release_checks, "golden"),
+    (release_steps, "switch"),
+    (release_checks, "health"),
+    (release_steps, "commit"),
+    (release_steps, "tidy"),
+]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(("module", "step"), STEPS, ids=[step for _, step in STEPS])
+def test_interrupted_at_a_step(
+    device: SimulatedDevice,
+    bundles: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    module: object,
+    step: str,
+    before: bool,
+) -> None:
+    """Ctrl-C: the old release is back at once, or the new one has been committed."""
+    old = device.deploy(bundles[0]).current
+    new = release_id(bundles[1])
+    honest: Callable[..., object] = getattr(module, step)
+
+    def interrupted(*arguments: object) -> object:
+        if not before:
+            honest(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            device.deploy(bundles[1])
+    committed = step == "tidy" or (step == "commit" and not before)
+    assert release.status(device.root).current == (new if committed else old)
+    assert release.status(device.root).committed
+    device.deploy(bundles[1])
+    assert release.status(device.root) == release.Installed(new, True, old, (new, old))
+    assert sorted(os.listdir(device.tree.releases)) == sorted([old, new])
+
+
+# Deploys in a child that dies without a word at its nth change of the file system, for every n there is.
+POWER_CUTS = """
+import itertools, os, shutil, sys
+from pathlib import Path
+from edge_asd import release
+
+template, cases, bundle, environment, config = sys.argv[1:]
+CHANGES = {"os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.chmod"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+def cut_power_at(change):
+    seen = itertools.count()
+    def hook(event, arguments):
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        if (writes or event in CHANGES) and next(seen) == change:
+            os._exit(9)
+    sys.addaudithook(hook)
+
+for change in range(1000):
+    case = Path(cases, f"{change:03}")
+    shutil.copytree(template, case, symlinks=True)
+    if not (child := os.fork()):
+        cut_power_at(change)
+        release.activate(case, Path(bundle), release.Provision(Path(environment), config))
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+"""
+
+
+def power_cuts(template: Path, cases: Path, path: Path, environment: Path) -> Iterator[Path]:
+    command = [sys.executable, "-c", POWER_CUTS, template, cases, path, environment, CONFIG]
+    subprocess.run(command, check=True, timeout=300)
+    yield from sorted(cases.iterdir())
+
+
+@pytest.mark.parametrize("deployed", [0, 3], ids=["first", "fourth"])
+@pytest.mark.slow
+def test_power_cut_at_any_change_of_the_file_system(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, deployed: int
+) -> None:
+    """At every instant the old release or the new one is whole and current; the next deployment finishes."""
+    device.root.mkdir()
+    for path in bundles[:deployed]:
+        device.deploy(path)
+    allowed = {path.read_bytes() for path in bundles[max(0, deployed - 1) : deployed + 1]}
+    undisturbed = None
+    cases = list(power_cuts(device.root, tmp_path / "cases", bundles[deployed], device.environment))
+    assert len(cases) > 20
+    for root in reversed(cases):  # the last one was not cut off
+        case = replace(device, root=root)
+        if deployed or case.tree.current.is_symlink():
+            assert (case.tree.current / "bundle.easd").read_bytes() in allowed
+            assert (case.tree.current / "venv" / "bin" / "python").exists()
+        case.deploy(bundles[deployed])
+        after = snapshot(root)
+        assert after == (undisturbed := undisturbed or after)
