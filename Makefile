@@ -26,6 +26,7 @@ clean: ## everything that was made here, but for the environment
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 		|| { echo "make: training needs Python 3.11, and $(PYTHON) isn't that; say which is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "setting up .venv once: some minutes, 4 GB"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@

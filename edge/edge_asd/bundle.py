@@ -215,7 +215,7 @@ def _may_be_named(name: str) -> bool:
         return True
     folder, _, file = name.partition("/")
     stem, _, ending = file.rpartition(".")
-    return folder == "bank" and ending in {"npy", "json"} and bool(manifest.SECTION_NAME.fullmatch(stem))
+    return folder == "bank" and ending in {"npy", "json"} and bool(manifest.NAME.fullmatch(stem))
 
 
 def _compare(stated: Manifest, contents: Mapping[str, bytes], source: str) -> None:

@@ -14,7 +14,7 @@ from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
 
 FORMAT_VERSION = 1
-SECTION_NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")
+NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")  # of a machine type and of a section: it may name a file
 
 Count = Annotated[int, Meta(ge=1)]
 Distance = Annotated[float, Meta(ge=0)]
@@ -115,9 +115,9 @@ class Manifest(Record, frozen=True):
     entries: dict[str, Entry]
 
     def __post_init__(self) -> None:
-        for section in self.sections:
-            if not SECTION_NAME.fullmatch(section):
-                raise ValueError(f"a section's name is 1 to 32 of 0-9 A-Z a-z _ -, found {section!r}")
+        for name in (self.machine, *self.sections):
+            if not NAME.fullmatch(name):
+                raise ValueError(f"the name of a machine or section is 1 to 32 of 0-9 A-Z a-z _ -, found {name!r}")
         if self.golden.section not in self.sections:
             raise ValueError(f"the golden clip belongs to section {self.golden.section!r}, which isn't there")
 

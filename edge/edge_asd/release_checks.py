@@ -11,8 +11,9 @@ import wave
 from pathlib import Path
 
 import msgspec
+import tomli_w
 
-from edge_asd import bundle, child, files, status, toml_writing
+from edge_asd import bundle, child, files, status
 from edge_asd.errors import BundleError, CheckFailed
 from edge_asd.release_tree import Release, Tree
 
@@ -71,7 +72,7 @@ def health(tree: Tree, release: Release, *, seconds: float = HEALTH_SECONDS) -> 
         files.write_bytes(sound, twice(bundle.read(release.bundle)))
         settings = folder / "device.toml"
         site = tomllib.loads(tree.config.read_text())
-        files.write_text(settings, toml_writing.encode(_rehearsal(site, release.bundle, sound, state)))
+        files.write_text(settings, tomli_w.dumps(_rehearsal(site, release.bundle, sound, state)))
         finished = child.run(_program(release, "run", "--config", str(settings)), seconds=seconds)
         if finished.code:
             raise CheckFailed(f"the daemon left with code {finished.code}: {finished.last_line}")

@@ -22,10 +22,8 @@ from edge_asd.release_tree import (
     Record,
     Release,
     Tree,
-    is_release_id,
     point,
     recover,
-    sync_folder,
     write_record,
 )
 
@@ -54,11 +52,6 @@ def identify(path: Path) -> Incoming:
     heard = bundle.read(path)
     content = path.read_bytes()
     release = f"{heard.manifest.machine}-{bundle.digest(content)}"
-    if not is_release_id(release):
-        raise BundleError(
-            f"{path}: its machine is called {heard.manifest.machine!r}, which can't name a folder; "
-            "export it again with a name of 1 to 32 of 0-9 A-Z a-z _ -."
-        )
     return Incoming(release, content, heard)
 
 
@@ -138,7 +131,7 @@ def switch(tree: Tree, staged: Release, first_config: str | None) -> None:
     release = tree.release(staged.id)
     if staged.folder != release.folder:
         staged.folder.rename(release.folder)
-        sync_folder(tree.releases)
+        files.sync(tree.releases)
     tree.state.mkdir(parents=True, exist_ok=True)
     if first_config is not None and not tree.config.exists():
         files.write_text(tree.config, first_config)
@@ -167,7 +160,7 @@ def _mend(release: Release, incoming: Incoming, environment: Path) -> None:
     if not release.python.exists():
         release.environment.unlink(missing_ok=True)
         _link_environment(release, environment)
-        sync_folder(release.folder)
+        files.sync(release.folder)
     if not is_intact(release, incoming):
         files.write_bytes(release.bundle, incoming.content)
 

@@ -188,7 +188,7 @@ def point(link: Path, release: str | None) -> None:
         beside.unlink(missing_ok=True)
         beside.symlink_to(Path("releases") / release)
         beside.replace(link)
-    sync_folder(link.parent)
+    files.sync(link.parent)
 
 
 def leftovers(tree: Tree) -> list[Path]:
@@ -238,15 +238,6 @@ def locked(tree: Tree) -> Iterator[None]:
                 f"{tree.home}: another deployment is at work there; wait until it is done, then run this one again."
             ) from error
         yield
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _beside(link: Path) -> Path:

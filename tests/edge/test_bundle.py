@@ -253,6 +253,7 @@ def test_a_later_program_needed(content: bytes) -> None:
     ("change", "says"),
     [
         ({"machine": 7}, "machine"),
+        ({"machine": "../../etc/fan"}, "found '../../etc/fan'"),
         ({"surprise": 1}, "surprise"),
         ({"sections": {}}, "sections"),
         ({"dimensions": 0}, "dimensions"),
@@ -279,7 +280,7 @@ def test_a_section_name_that_is_none(content: bytes, section: str) -> None:
         stated["sections"] = {section: stated["sections"]["00"]}
         stated["golden"]["section"] = section
 
-    assert "a section's name is" in refused(with_manifest(content, rename))
+    assert "the name of a machine or section is" in refused(with_manifest(content, rename))
 
 
 def test_a_compressed_entry(content: bytes) -> None:

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from edge_asd import bundle as bundles
 from edge_asd import files, progress
 from edge_asd.bundle import Bundle
+from edge_asd.errors import UsageError
+from edge_asd.manifest import NAME
 from edge_asd.model import InputScaling, TFLiteModel
 from edge_asd_trainer.config import Config
 from edge_asd_trainer.data import training_clips
@@ -36,16 +38,19 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
     """Train System 1 on a machine type's normal clips and write its bundle; returns the bundle's path.
 
     Raises:
+        UsageError: the machine's name can't go into a bundle.
         DataError, ClipError, ClipNameError: the clips can't be used; nothing was written.
         TrainingError: training diverged, or export failed.
         StorageError: the run's folder can't be written.
     """
+    if not NAME.fullmatch(machine):
+        raise UsageError(f"--machine {machine!r}: the name goes into the bundle; it is 1 to 32 of 0-9 A-Z a-z _ -.")
     clips = training_clips(data, machine)
+    train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
     write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
     folder.write_config(config)
-    device = prepare_torch(config)
 
-    train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
+    device = prepare_torch(config)
     scaling = input_scaling(train_set, config)
     stages = Stages(folder, train_set.fingerprint, config.seed, config.windows, scaling, config.network)
 

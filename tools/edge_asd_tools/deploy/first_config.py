@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import tomli_w
 
-from edge_asd import toml_writing
 from edge_asd.config import DeviceConfig
 from edge_asd.errors import UsageError
 from edge_asd_tools.deploy.boards import Board
@@ -62,7 +62,7 @@ def compose(board: Board, wishes: Wishes, sections: Collection[str]) -> str:
         "capture": capture,
         "alarm": msgspec.to_builtins(board.alarm),
     }
-    return _HEADER.format(board=board.board.name) + toml_writing.encode(document)
+    return _HEADER.format(board=board.board.name) + tomli_w.dumps(document)
 
 
 def hold_against(site: DeviceConfig, wishes: Wishes, path: Path) -> None:

@@ -1,0 +1,96 @@
+"""README, docs and --help say what the program does: every command that they show exists, with those options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from conftest import ROOT
+from edge_asd import errors
+from edge_asd.cli import build
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = re.compile(r"^(?:\$ )?(edge-asd (?:[^`\n\\]|\\\n)+)", re.MULTILINE)
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    """Every command by its words, such as "data synth"."""
+    found = {}
+    root = typer.main.get_command(build())
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        if hasattr(command, "commands"):
+            found.update({f"{name} {sub}": one for sub, one in command.commands.items()})
+        else:
+            found[name] = command
+    return found
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```(?:bash|console|)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def check(line: str) -> None:
+    """The command of a shown line exists and takes the options shown."""
+    words = shlex.split(line.replace("\\\n", " "), comments=True)[1:]
+    known = commands()
+    name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in known), None)
+    assert name, f"there is no command like {line!r}"
+    options = {option for parameter in known[name].params for option in parameter.opts}
+    for word in words:
+        if word.startswith("-"):
+            assert word.split("=")[0] in options, f"{line!r}: {name} has no option {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_shown_exists(page: Path) -> None:
+    for block in blocks(page):
+        for line in SHOWN.findall(block):
+            check(line)
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_commands_help_has_an_example_that_is_right(name: str) -> None:
+    text = commands()[name].help or ""
+    [example] = re.findall(r"Example: (edge-asd [^\n]+)", text)
+    assert example.startswith(f"edge-asd {name}")
+    check(re.split(r"[|>]", example)[0])
+
+
+def test_the_readme_knows_every_command_and_every_make_target() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in commands():
+        assert f"`edge-asd {name}" in readme, f"README.md doesn't say what `edge-asd {name}` does"
+    for target in re.findall(r"^(\w+): .*##", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        if target != "clean":
+            assert f"make {target}" in readme + (ROOT / "CONTRIBUTING.md").read_text(), target
+
+
+def test_the_exit_codes_in_the_documentation_are_the_error_trees() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text()
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    branches = errors.EdgeAsdError.__subclasses__()
+    assert told == {0, *(branch.exit_code for branch in branches)}
+    assert len({branch.exit_code for branch in branches}) == len(branches)
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    """Nothing that is only true on one machine."""
+    for path in ROOT.rglob("*"):
+        inside = path.relative_to(ROOT).parts
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".j2", ".service"} and inside[0] not in {
+            ".venv",
+            "demo-plant",
+            "runs",
+        }:
+            text = path.read_text()
+            assert not re.search(r"(?<![\w.])/(?:work|root)/\w", text), path
