@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import missing
 from edge_asd.errors import ConfigError, UsageError
 from edge_asd_tools.deploy import boards
 from edge_asd_tools.deploy.first_config import Wishes, compose
@@ -102,8 +103,9 @@ def test_the_unit_avoids_what_failed_on_devices() -> None:
     assert not any("~@resources" in line for line in lines)  # kills the interpreter's threads
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze isn't installed")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        missing("systemd-analyze")
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/edge-asd/current/venv/bin/python", sys.executable))
     command = ["systemd-analyze", "verify", "--man=no", str(unit)]

@@ -104,8 +104,14 @@ class Detection(Table, frozen=True):
 
 
 class Quantisation(Table, frozen=True):
-    """`calibration_windows`: how many training windows measure the activations' ranges."""
+    """How the network becomes int8.
 
+    Attributes:
+        aware: fine-tune under the rounding that int8 will bring; the paper knows nothing of it.
+        calibration_windows: how many training windows measure the activations' ranges.
+    """
+
+    aware: bool = False
     calibration_windows: int = 512
 
 

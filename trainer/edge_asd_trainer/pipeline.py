@@ -30,6 +30,7 @@ from edge_asd_trainer.network import Encoder, channels_last
 from edge_asd_trainer.packing import mean_cosine, pack
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import pretrain
+from edge_asd_trainer.quantisation import quantisation_aware
 from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
 from edge_asd_trainer.stages import Stages
 
@@ -65,6 +66,7 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
         [folder.encoder],
         lambda: _fine_tuning(train_set, scaling, folder, config, device),
         config.fine_tuning,
+        config.quantisation.aware,
     )
     stages.stage(
         "export",
@@ -120,7 +122,9 @@ def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, c
     torch.manual_seed(config.seed + 1)
     encoder = load_encoder(folder.pretrained, config).to(device)
     channels_last(encoder)
-    fine_tune(encoder, PairSampler(train_set, config.windows, config.seed + 1), scaling, config.fine_tuning, device)
+    pairs = PairSampler(train_set, config.windows, config.seed + 1)
+    with quantisation_aware(encoder, enabled=config.quantisation.aware):
+        fine_tune(encoder, pairs, scaling, config.fine_tuning, device)
     _save(encoder, folder.encoder)
 
 
