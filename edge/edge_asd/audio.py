@@ -13,6 +13,15 @@ from edge_asd.front_end import Samples
 log = logging.getLogger(__name__)
 
 LONGEST_CLIP_SECONDS = 600.0
+SOUND_FILES = {".wav", ".flac"}
+
+
+def sound_files(folder: Path, *, below: bool = False) -> list[Path]:
+    """The WAV and FLAC files in a folder, with `below` in those under it too, sorted; hidden ones don't count."""
+    found = folder.rglob("*") if below else folder.glob("*")
+    return sorted(
+        path for path in found if path.suffix.lower() in SOUND_FILES and path.name[0] != "." and path.is_file()
+    )
 
 
 def read_clip(path: Path, sample_rate: int = 16000) -> Samples:

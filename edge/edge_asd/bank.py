@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Embedding = NDArray[np.float32]
 
+NEAR_TIE = 1e-5  # relative; float32 sums of 320 squares agree far better
+
 
 class Neighbour(NamedTuple):
     """The nearest entry of a bank: Euclidean distance to it, and which entry it is."""
@@ -56,12 +58,15 @@ class Bank:
     def nearest(self, embedding: Embedding) -> Neighbour:
         """The nearest entry to an embedding (dimensions,): k = 1, Euclidean.
 
-        The winner's distance is summed again in float64, so that it doesn't depend on how many numbers this
-        processor adds at once: every device gets the same score, bit for bit.
+        Those within rounding of the winner are summed again in float64, so that the answer doesn't depend on how
+        many numbers this processor adds at once: every device gets the same one, bit for bit.
         """
-        index = int(np.argmin(self.distances(embedding)))
-        difference = self._as_float32[index].astype(np.float64) - embedding
-        return Neighbour(float(np.float32(np.sqrt(np.square(difference).sum()))), index)
+        distances = self.distances(embedding)
+        [candidates] = np.nonzero(distances <= distances.min() * (1 + NEAR_TIE))
+        difference = self._as_float32[candidates].astype(np.float64) - embedding
+        exact = np.sqrt(np.square(difference).sum(axis=1)).astype(np.float32)
+        best = int(np.argmin(exact))
+        return Neighbour(float(exact[best]), int(candidates[best]))
 
     def leave_one_out(self) -> NDArray[np.float32]:
         """Distance of every entry to the nearest other one, (entries,).

@@ -153,8 +153,10 @@ def decode(content: bytes, source: str) -> Bundle:
         )
     banks = {section: _bank(section, stated, contents, source) for section in sorted(stated.sections)}
     golden = _array(contents["golden.npy"], np.dtype("<f4"), "golden.npy", source)
-    if golden.shape != (stated.dimensions,):
-        raise BundleError(f"{source}: golden.npy has shape {golden.shape}, expected ({stated.dimensions},).")
+    if golden.shape != (stated.dimensions,) or not np.isfinite(golden).all():
+        raise BundleError(
+            f"{source}: golden.npy has shape {golden.shape}, expected ({stated.dimensions},) finite values."
+        )
     return Bundle(
         manifest=stated,
         model=contents["model.tflite"],

@@ -76,6 +76,11 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
 ) -> None:
+    start_logging(verbose=verbose)
+
+
+def start_logging(*, verbose: bool = False) -> None:
+    """Log lines go to standard error, as everything for people does; in worker processes too."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",

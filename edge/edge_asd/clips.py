@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
@@ -12,15 +11,12 @@ from typing import Literal
 import msgspec
 
 from edge_asd import progress
-from edge_asd.audio import read_clip
+from edge_asd.audio import read_clip, sound_files
+from edge_asd.clip_name import section_named
 from edge_asd.errors import ClipError, ClipNameError, DataError
 from edge_asd.manifest import Section
 from edge_asd.scoring import ClipScorer, Detector
 from edge_asd.thresholds import Choice, chosen
-
-ENDINGS = {".wav", ".flac"}
-
-_SECTION = re.compile(r"section_(\d\d)_")
 
 
 class ClipVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +38,7 @@ def found(paths: Iterable[Path]) -> list[Path]:
     """
     clips = []
     for path in paths:
-        below = sorted(_below(path)) if path.is_dir() else [path]
+        below = sound_files(path, below=True) if path.is_dir() else [path]
         if not below:
             raise DataError(f"{path}: no WAV or FLAC file in this folder or below it; give a folder of clips.")
         clips += below
@@ -56,12 +52,12 @@ def section_of(clip: Path, sections: Mapping[str, Section]) -> str:
         ClipNameError: the name says nothing, or a section that the bundle doesn't have.
     """
     known = ", ".join(sorted(sections))
-    named = _SECTION.search(clip.name)
-    if named and named[1] in sections:
-        return named[1]
+    named = section_named(clip.name)
+    if named is not None and named in sections:
+        return named
     if named:
         raise ClipNameError(
-            f"{clip}: its name says section {named[1]}, the bundle has {known}; say which one with --section."
+            f"{clip}: its name says section {named}, the bundle has {known}; say which one with --section."
         )
     if len(sections) > 1:
         raise ClipNameError(
@@ -124,7 +120,3 @@ def judge_all(judge: ClipJudge, clips: Sequence[Path], section: str, write: Call
                 bar.advance()
     if refused:
         raise refused
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())

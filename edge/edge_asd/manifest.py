@@ -11,6 +11,7 @@ from msgspec import Meta
 from edge_asd.errors import BundleError
 from edge_asd.front_end import FrontEnd
 from edge_asd.model import InputScaling
+from edge_asd.strict import check_keys
 from edge_asd.windows import Windows
 
 FORMAT_VERSION = 1
@@ -144,6 +145,8 @@ def decode(content: bytes, source: str) -> Manifest:
                 f"{source}: format version {version}, this program reads version {FORMAT_VERSION}; "
                 "update edge-asd here, or export the bundle with this version."
             )
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest)
+        check_keys(msgspec.json.decode(content), manifest, complete=True)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BundleError(f"{source}: manifest.json is not valid ({error}); export the bundle again.") from error
+    return manifest

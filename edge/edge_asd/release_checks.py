@@ -18,6 +18,7 @@ from edge_asd.errors import BundleError, CheckFailed
 from edge_asd.release_tree import Release, Tree
 
 # A clip of 10 s takes a Pi Zero 2 W some seconds, and importing NumPy from a cold SD card some more.
+HEALTH_SECONDS_OF_SOUND = 11
 GOLDEN_SECONDS = 120.0
 HEALTH_SECONDS = 300.0
 
@@ -68,8 +69,8 @@ def health(tree: Tree, release: Release, *, seconds: float = HEALTH_SECONDS) -> 
     with tree.health_folder() as folder:
         state = folder / "state"
         state.mkdir()
-        sound = folder / "golden-twice.wav"
-        files.write_bytes(sound, twice(bundle.read(release.bundle)))
+        sound = folder / "golden-repeated.wav"
+        files.write_bytes(sound, long_enough(bundle.read(release.bundle)))
         settings = folder / "device.toml"
         site = tomllib.loads(tree.config.read_text())
         files.write_text(settings, tomli_w.dumps(_rehearsal(site, release.bundle, sound, state)))
@@ -83,10 +84,10 @@ def health(tree: Tree, release: Release, *, seconds: float = HEALTH_SECONDS) -> 
     return scores
 
 
-def twice(heard: bundle.Bundle) -> bytes:
-    """The golden clip, two times over, as WAV.
+def long_enough(heard: bundle.Bundle) -> bytes:
+    """The golden clip, over and over until a stream scores it, as WAV.
 
-    A stream gives its first score after 32 windows, and a clip of 10 s without the padding at its ends has 31.
+    A stream gives its first score after 32 windows; a clip of 10 s without the padding at its ends has 31.
 
     Raises:
         BundleError: golden.wav isn't WAV with PCM samples.
@@ -95,7 +96,8 @@ def twice(heard: bundle.Bundle) -> bytes:
     try:
         with wave.open(io.BytesIO(heard.golden_wav)) as clip, wave.open(file, "wb") as both:
             both.setparams(clip.getparams())
-            both.writeframes(clip.readframes(clip.getnframes()) * 2)
+            repetitions = 2 + HEALTH_SECONDS_OF_SOUND * clip.getframerate() // max(1, clip.getnframes())
+            both.writeframes(clip.readframes(clip.getnframes()) * repetitions)
     except (wave.Error, EOFError) as error:
         raise BundleError(f"{heard.source}: golden.wav can't be read ({error}); export the bundle again.") from error
     return file.getvalue()

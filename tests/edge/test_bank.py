@@ -18,7 +18,7 @@ def test_the_nearest_is_found_by_a_slow_loop_too() -> None:
         sum((float(a) - float(b)) ** 2 for a, b in zip(entry, x, strict=True)) ** 0.5 for entry in bank.embeddings
     ]
     nearest = bank.nearest(x)
-    assert nearest.index == int(np.argmin(distances))
+    assert nearest.entry == int(np.argmin(distances))
     assert nearest.distance == pytest.approx(min(distances), rel=1e-6)
 
 

@@ -270,6 +270,19 @@ def test_a_manifest_that_can_not_be(content: bytes, change: dict[str, object], s
     assert says in message
 
 
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [("front_end", "front_end lacks the key `hop`"), ("windows", "windows lacks the key `hop`")],
+)
+def test_a_manifest_that_leaves_something_to_be_guessed(content: bytes, where: str, says: str) -> None:
+    assert says in refused(with_manifest(content, lambda stated: stated[where].pop("hop")))
+
+
+def test_a_manifest_that_knows_more_than_we_do(content: bytes) -> None:
+    message = refused(with_manifest(content, lambda stated: stated["front_end"].update(dither=1)))
+    assert "front_end has no key `dither`" in message
+
+
 def test_a_manifest_that_is_no_json(content: bytes) -> None:
     assert "manifest.json is not valid" in refused(bundles.pack({**unzipped(content), "manifest.json": b"\xff{"}))
 

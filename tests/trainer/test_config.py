@@ -50,6 +50,9 @@ def test_what_is_written_down_reads_back_the_same(preset: str, tmp_path: Path) -
         ("network.tail=sparse", "network.tail"),
         ("front_end.hop=0", "front_end"),
         ("pretraining.batch=1", "pretraining.batch must lie in 2..65536, found 1"),
+        ("front_end.n_ftt=2048", "front_end has no key `n_ftt`"),
+        ("windows.frames=32", "windows.frames must lie in 64..64, found 32"),
+        ("seed=-1", "seed must lie in"),
         ("just words", "expected the form table.key=value"),
     ],
 )

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_asd.clip_name import parse_clip_name
 from edge_asd.errors import ClipNameError, DataError, EdgeAsdError
 from edge_asd.front_end import FrontEnd
 from edge_asd.windows import Windows
-from edge_asd_trainer.data import evaluation_clips, machines, parse_clip_name, training_clips
+from edge_asd_trainer.data import evaluation_clips, machines, training_clips
 from edge_asd_trainer.features import log_mels
 
 
@@ -72,7 +73,15 @@ def test_clips_come_sorted_by_name_from_both_halves_of_the_challenge(tmp_path: P
         name(0, "03"),
         name(1, "03"),
     ]
-    assert [clip.name.label for clip in evaluation_clips(tmp_path, "fan")] == [None]
+    assert [clip.name.label for clip in evaluation_clips(tmp_path, "fan", {"03"})] == [None]
+
+
+def test_a_test_clip_of_a_section_that_was_never_trained_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "fan/test" / name(0, "05", split="test"))
+    with pytest.raises(
+        DataError, match="belongs to section 05, of which there are no training clips; there are some of 00"
+    ):
+        evaluation_clips(tmp_path, "fan", ["00"])
 
 
 def test_what_is_wrong_with_a_data_set_is_said(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from edge_asd.clip_name import parse_clip_name
 from edge_asd.windows import Windows
-from edge_asd_trainer.data import Clip, parse_clip_name
+from edge_asd_trainer.data import Clip
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.pairs import PairSampler
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -38,13 +39,15 @@ def demo(
 
     Example: edge-asd demo --out demo-plant
     """
-    began = time.monotonic()
+    began, began_utc = time.monotonic(), datetime.now(UTC)
     chosen = machines.split(",")
     if unknown := sorted(set(chosen) - set(MACHINES)):
         raise UsageError(
             f"--machines: there is no {unknown[0]!r} in the synthetic plant; it has {', '.join(MACHINES)}."
         )
     plant = out / "plant"
+    if out.exists() and any(out.iterdir()) and not (plant / "SYNTHETIC.txt").is_file():
+        raise UsageError(f"--out {out}: holds something that no demonstration made; name a new folder.")
     say("This is a demonstration on SYNTHETIC sound: no figure below says anything about a real machine.\n")
     options = [f"--{option.replace('=', ' ', 1)}".split(" ", 1) for option in synth or []]
     if not (plant / "SYNTHETIC.txt").is_file():
@@ -57,7 +60,7 @@ def demo(
     site, wav = out / "site", plant / "recordings" / f"{machine}_{SECTION}_fault.wav"
     _edge_asd("deploy", run / f"{machine}.easd", "--to", site, "--section", SECTION, "--wav", wav, "--pace", "fast")
     _edge_asd("run", "--config", site / "etc/edge-asd/device.toml")
-    _show_outcome(machine, wav, site, [out / "runs" / one for one in chosen])
+    _show_outcome(machine, wav, site, began_utc, [out / "runs" / one for one in chosen])
     say(f"\nThe whole of it took {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
@@ -72,7 +75,7 @@ def _edge_asd(*words: object) -> None:
         )
 
 
-def _show_outcome(machine: str, wav: Path, site: Path, runs: Iterable[Path]) -> None:
+def _show_outcome(machine: str, wav: Path, site: Path, since: datetime, runs: Iterable[Path]) -> None:
     truth = json.loads(wav.with_suffix(".json").read_text())
     state = site / "var/lib/edge-asd"
     events = subprocess.run(
@@ -82,7 +85,8 @@ def _show_outcome(machine: str, wav: Path, site: Path, runs: Iterable[Path]) -> 
         timeout=STEP_SECONDS,
         check=True,
     ).stdout.splitlines()
-    alerts = sorted((json.loads(event) for event in events), key=lambda event: event["raised_s"])
+    told = sorted((json.loads(event) for event in events), key=lambda event: event["raised_s"])
+    alerts = [alert for alert in told if datetime.fromisoformat(alert["raised_utc"]) >= since]
     say(f"\nIn {wav.name} a {machine} starts to fail ({truth['fault']}) at {truth['fault_begins_s']:.1f} s.")
     hits = [alert for alert in alerts if alert["raised_s"] >= truth["fault_begins_s"]]
     for alert in alerts:

@@ -41,15 +41,16 @@ def train(
     with extra("train"):
         from edge_asd_trainer import pipeline
         from edge_asd_trainer.config import load
-        from edge_asd_trainer.data import evaluation_clips
         from edge_asd_trainer.run_folder import RunFolder
     options = [*(setting or []), *([] if seed is None else [f"seed={seed}"])]
     folder = RunFolder(out)
     bundle = pipeline.train(data, machine, folder, load(preset, config, options), preset)
     progress.say(f"bundle: {bundle}")
-    if evaluation_clips(data, machine):
+    if pipeline.can_be_evaluated(data, machine):
         _print_table(_evaluated(folder))
         progress.say(f"report: {folder.report / 'index.html'}")
+    else:
+        progress.say(f"no report: there are no test clips in {data / machine / 'test'}")
 
 
 def evaluate(

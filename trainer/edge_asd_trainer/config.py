@@ -14,6 +14,7 @@ import tomli_w
 
 from edge_asd.errors import ConfigError
 from edge_asd.front_end import FrontEnd
+from edge_asd.strict import check_keys
 from edge_asd.windows import Windows
 
 
@@ -190,6 +191,7 @@ def fingerprint(*parts: object) -> str:
 def _checked(values: Mapping[str, Any], where: str) -> Config:
     try:
         config = msgspec.convert(values, Config)
+        check_keys(values, config, complete=False)
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
     for name, value, low, high in (
@@ -206,6 +208,17 @@ def _checked(values: Mapping[str, Any], where: str) -> Config:
         ("quantisation.calibration_windows", config.quantisation.calibration_windows, 16, 8192),
         ("network.channels", config.network.channels, 1, 3),
         ("threads", config.threads, 0, 1024),
+        ("seed", config.seed, 0, 2**32 - 2),
+        ("pretraining.steps_per_epoch", config.pretraining.steps_per_epoch, 0, 1_000_000),
+        ("pretraining.learning_rate", config.pretraining.learning_rate, 0.0, 1e3),
+        ("pretraining.warm_up_epochs", config.pretraining.warm_up_epochs, 0.0, 1e5),
+        ("pretraining.expander_width", config.pretraining.expander_width, 1, 65536),
+        ("fine_tuning.steps_per_epoch", config.fine_tuning.steps_per_epoch, 0, 1_000_000),
+        ("fine_tuning.learning_rate", config.fine_tuning.learning_rate, 0.0, 1e3),
+        ("fine_tuning.warm_up_epochs", config.fine_tuning.warm_up_epochs, 0.0, 1e5),
+        # Table 1 maps images of just this size to 320 values
+        ("front_end.mels", config.front_end.mels, 128, 128),
+        ("windows.frames", config.windows.frames, 64, 64),
     ):
         if not low <= value <= high:
             raise ConfigError(f"{where}: {name} must lie in {low}..{high}, found {value}.")

@@ -19,7 +19,7 @@ from edge_asd.errors import ConfigError, DataError
 from edge_asd.model import InputScaling
 from edge_asd.scoring import Detector
 from edge_asd_trainer.baselines.statistics import SYSTEMS, clip_statistics
-from edge_asd_trainer.config import Config
+from edge_asd_trainer.config import Config, fingerprint
 from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.detection import banks, embed_clips, gamma_percentile, thresholds
 from edge_asd_trainer.export import FloatModel
@@ -34,9 +34,10 @@ FLOAT = "System 1, float"
 
 
 class ClipResult(msgspec.Struct, frozen=True):
-    """One test clip, as the bundle scores it; the truth is None where the data set doesn't tell."""
+    """One test clip, as the bundle scores it; `path` is relative to the data set, an unknown truth is None."""
 
     file: str
+    path: str
     section: str
     domain: str | None
     anomalous: bool | None
@@ -57,12 +58,12 @@ class Parity(msgspec.Struct, frozen=True):
 
     Attributes:
         cosine: mean cosine of the window embeddings.
-        rank_correlation: Spearman's, of the clips' scores; the lowest of any section.
+        rank_correlation: Spearman's, of the clips' scores; the lowest of any section; None where none has one.
         auc_difference: largest difference of an AUC or pAUC, in points of 100.
     """
 
     cosine: float
-    rank_correlation: float
+    rank_correlation: float | None
     auc_difference: float
 
 
@@ -74,7 +75,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         bundle: first 16 digits of its SHA-256.
         clips: every test clip.
         thresholds: decision threshold by section.
-        systems: the bundle first; empty where the test clips carry no labels.
+        systems: the bundle first; empty where no section has labelled clips of both kinds.
         parity: int8 against float.
         embeddings: (test clips, 2) principal components of the clip embeddings, for the map.
     """
@@ -94,27 +95,33 @@ class Evaluation(msgspec.Struct, frozen=True):
 def evaluate(folder: RunFolder) -> Evaluation:
     """Evaluate a run on its data set's test clips.
 
+    Figures are those of the labelled clips; a section that lacks normal or anomalous ones has none, which is said.
+
     Raises:
-        ConfigError: the folder is no run.
+        ConfigError: the folder is no run, or its configuration isn't that of its bundle.
         BundleError: its bundle can't be verified.
-        DataError: there are no test clips, or a section that the bundle doesn't know.
+        DataError: there are no test clips, one of a section that the bundle doesn't know, or the training clips
+            aren't those of the bundle.
     """
     provenance, config = folder.read_provenance(), folder.read_config()
-    data = Path(provenance.data)
-    path = folder.bundle(provenance.machine)
-    bundle = bundles.read(path)
-    clips = evaluation_clips(data, provenance.machine)
-    if not clips:
-        raise DataError(f"{data / provenance.machine / 'test'}: no test clips there; nothing can be evaluated.")
-    if unknown := sorted({clip.name.section for clip in clips} - bundle.manifest.sections.keys()):
-        raise DataError(
-            f"{data / provenance.machine / 'test'}: has clips of section {unknown[0]}, but {path} knows only "
-            f"{', '.join(sorted(bundle.manifest.sections))}; train with clips of that section."
+    data, machine = Path(provenance.data), provenance.machine
+    bundle = bundles.read(folder.bundle(machine))
+    stated = bundle.manifest
+    if stated.config_fingerprint != fingerprint(config):
+        raise ConfigError(
+            f"{folder.config}: not the numbers that {folder.bundle(machine)} was trained with; "
+            "training was broken off, so run the same `edge-asd train` again."
         )
-    test = log_mels(clips, config.front_end, config.windows, folder.features("test"))
-    train = log_mels(
-        training_clips(data, provenance.machine), config.front_end, config.windows, folder.features("train")
-    )
+    clips = evaluation_clips(data, machine, stated.sections.keys())
+    if not clips:
+        raise DataError(f"{data / machine / 'test'}: no test clips there; nothing can be evaluated.")
+    test = log_mels(clips, stated.front_end, stated.windows, folder.features("test"))
+    train = log_mels(training_clips(data, machine), stated.front_end, stated.windows, folder.features("train"))
+    if stated.data_fingerprint != train.fingerprint:
+        raise DataError(
+            f"{data / machine / 'train'}: not the clips that {folder.bundle(machine)} was trained on; "
+            "put them back, or train again."
+        )
 
     detector = bundle.detector()
     embeddings = embed_clips(test, config.windows, detector.model)
@@ -133,6 +140,7 @@ def evaluate(folder: RunFolder) -> Evaluation:
         clips=[
             ClipResult(
                 file=clip.path.name,
+                path=str(clip.path.relative_to(data)),
                 section=clip.name.section,
                 domain=clip.name.domain,
                 anomalous=None if clip.name.label is None else clip.name.label == "anomaly",
@@ -180,8 +188,8 @@ def _systems(
     config: Config,
     learnt: Mapping[str, tuple[NDArray[np.float64], Mapping[str, float]]],
 ) -> list[SystemResult]:
-    """Figures of every system; none where a test clip has no label."""
-    if any(name.label is None for name in test.names):
+    """Figures of every system; none where no section has both normal and anomalous clips."""
+    if not _judged_sections(test):
         return []
     return [
         *(_result(name, test, scores, decision) for name, (scores, decision) in learnt.items()),
@@ -204,20 +212,24 @@ def _without_network(
     return scores, decision
 
 
+def _judged_sections(test: LogMels) -> list[str]:
+    """The sections that have normal and anomalous clips, so that an AUC exists."""
+    normal = {name.section for name in test.names if name.label == "normal"}
+    return sorted(normal & {name.section for name in test.names if name.label == "anomaly"})
+
+
 def _result(name: str, test: LogMels, scores: NDArray[np.float64], decision: Mapping[str, float]) -> SystemResult:
-    section = np.array([clip.section for clip in test.names])
-    anomalous = np.array([clip.label == "anomaly" for clip in test.names])
-    domain = np.array([clip.domain or "source" for clip in test.names])
-    figures = {
-        str(one): section_figures(
-            scores[section == one],
-            anomalous[section == one],
-            list(domain[section == one]),
-            decision[str(one)],
-            f"section {one}",
+    figures = {}
+    for section in _judged_sections(test):
+        members = [i for i, clip in enumerate(test.names) if clip.section == section and clip.label is not None]
+        clips = [test.names[i] for i in members]
+        figures[section] = section_figures(
+            scores[members],
+            np.array([clip.label == "anomaly" for clip in clips]),
+            [clip.domain or "source" for clip in clips],
+            decision[section],
+            f"section {section}",
         )
-        for one in sorted(set(section))
-    }
     return SystemResult(name, figures, official_score(figures.values()))
 
 
@@ -236,7 +248,9 @@ def _parity(
         cosines.append(mean_cosine(detector.model.embed(windows), floating.embed(windows)))
     section = np.array([name.section for name in test.names])
     correlations = [
-        float(stats.spearmanr(scores[section == one], float_scores[section == one]).statistic) for one in set(section)
+        float(stats.spearmanr(scores[section == one], float_scores[section == one]).statistic)
+        for one in set(section)
+        if np.ptp(scores[section == one]) > 0 and np.ptp(float_scores[section == one]) > 0
     ]
     pairs = [
         (value, other)
@@ -244,7 +258,7 @@ def _parity(
         for value, other in zip(systems[0].sections[one].official(), systems[1].sections[one].official(), strict=True)
     ]
     difference = max((abs(value - other) for value, other in pairs), default=0.0)
-    return Parity(float(np.mean(cosines)), min(correlations), 100 * difference)
+    return Parity(float(np.mean(cosines)), min(correlations, default=None), 100 * difference)
 
 
 def _principal_components(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_asd import files
 from edge_asd.errors import MissingRequirement, TrainingError
-from edge_asd.model import InputScaling
+from edge_asd.model import WINDOWS_AT_ONCE, InputScaling
 from edge_asd_trainer.config import Network
 from edge_asd_trainer.network import WINDOW, Encoder, channels_last, fold_channels
 
@@ -64,7 +65,10 @@ def to_tflite(onnx: Path, calibration: NDArray[np.float32]) -> bytes:
         )
     with tempfile.TemporaryDirectory(prefix="edge-asd-export-") as folder:
         data = Path(folder) / "calibration.npy"
-        np.save(data, calibration[..., None])  # NHWC, as TensorFlow has it
+        try:
+            np.save(data, calibration[..., None])  # NHWC, as TensorFlow has it
+        except OSError as error:
+            raise files.unwritable(data, error) from error
         out = Path(folder) / "out"
         command = [converter, "-i", str(onnx.resolve()), "-o", str(out), "-n", "-oiqt", "-qt", "per-channel"]
         command += ["-cind", "windows", str(data), "[[[[0.0]]]]", "[[[[1.0]]]]"]
@@ -96,6 +100,10 @@ class FloatModel:
     @torch.inference_mode()
     def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, mels, frames) log-mel in dB to (N, 320)."""
+        parts = [self._forward(windows[i : i + WINDOWS_AT_ONCE]) for i in range(0, len(windows), WINDOWS_AT_ONCE)]
+        return np.concatenate(parts)
+
+    def _forward(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         x = (torch.from_numpy(np.ascontiguousarray(windows)) - self._scaling.mean) / self._scaling.std
         embeddings: NDArray[np.float32] = self._encoder(x[:, None]).numpy()
         return embeddings

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 
 from edge_asd import files, progress
 from edge_asd.audio import read_clip
+from edge_asd.cli import start_logging
+from edge_asd.clip_name import ClipName
 from edge_asd.errors import DataError
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd.windows import Windows
 from edge_asd_trainer.config import fingerprint
-from edge_asd_trainer.data import Clip, ClipName
+from edge_asd_trainer.data import Clip
 
 CLIPS_A_TASK = 4
+FRAMES_AT_ONCE = 16384
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -57,6 +60,17 @@ class LogMels:
     def __getitem__(self, clip: int) -> LogMel:
         """The log-mel of one clip, (frames, mels)."""
         return self.frames[self._start(clip) : self.ends[clip]]
+
+    def mean_and_deviation(self) -> tuple[float, float]:
+        """Over all frames and bands, summed in float64 and block by block, for the file may exceed the memory."""
+        count, total, squares = self.frames.size, 0.0, 0.0
+        for start in range(0, len(self.frames), FRAMES_AT_ONCE):
+            total += float(self.frames[start : start + FRAMES_AT_ONCE].sum(dtype=np.float64))
+        mean = total / count
+        for start in range(0, len(self.frames), FRAMES_AT_ONCE):
+            block = self.frames[start : start + FRAMES_AT_ONCE].astype(np.float64)
+            squares += float(np.square(block - mean).sum())
+        return mean, float(np.sqrt(squares / count))
 
     @property
     def names(self) -> list[ClipName]:
@@ -90,7 +104,7 @@ def log_mels(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache
         ClipError: a clip can't be read, or is shorter than one window; names it.
         StorageError: the cache can't be written.
     """
-    made_from = fingerprint(front_end, [(clip.path.name, _sha256(clip.path)) for clip in clips])
+    made_from = fingerprint(front_end, windows, [(clip.path.name, _sha256(clip.path)) for clip in clips])
     index_file = cache.with_suffix(".json")
     index = _read_index(index_file)
     if index is None or index.fingerprint != made_from or not cache.is_file():
@@ -104,7 +118,7 @@ def _compute(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache
     counts: list[int] = []
     shards = [clips[start : start + CLIPS_A_TASK] for start in range(0, len(clips), CLIPS_A_TASK)]
     # "spawn", for a forked child would inherit the locks of PyTorch's threads.
-    workers = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
+    workers = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=start_logging)
     with files.atomic(cache) as beside, progress.bar("log-mels", len(clips)) as bar, workers:
         raw = beside.with_suffix(".raw")
         try:

@@ -26,6 +26,12 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
     """
     if not config.epochs:
         return float("nan")
+    if len(pairs.sections) < 2:
+        progress.say(
+            f"fine-tuning: left out, for there is nothing to tell section {pairs.sections[0]} apart from; "
+            "clips of a second unit or machine as another section would make the detector better"
+        )
+        return float("nan")
     head = classifier(len(pairs.sections)).to(device)
     whole = nn.ModuleList([encoder, head]).train()
     optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -8,20 +8,21 @@ same inputs: an interrupted run goes on where it stopped.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from edge_asd import bundle as bundles
 from edge_asd import files, progress
 from edge_asd.bundle import Bundle
-from edge_asd.errors import UsageError
+from edge_asd.errors import DataError, UsageError
 from edge_asd.manifest import NAME
 from edge_asd.model import InputScaling, TFLiteModel
 from edge_asd_trainer.config import Config
-from edge_asd_trainer.data import training_clips
+from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.detection import banks, embed_clips
 from edge_asd_trainer.export import FloatModel, to_onnx, to_tflite
 from edge_asd_trainer.features import LogMels, log_mels
@@ -47,13 +48,16 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
     if not NAME.fullmatch(machine):
         raise UsageError(f"--machine {machine!r}: the name goes into the bundle; it is 1 to 32 of 0-9 A-Z a-z _ -.")
     clips = training_clips(data, machine)
+    evaluation_clips(data, machine, {clip.name.section for clip in clips})  # better refused now than after training
     train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
     write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
     folder.write_config(config)
 
     device = prepare_torch(config)
     scaling = input_scaling(train_set, config)
-    stages = Stages(folder, train_set.fingerprint, config.seed, config.windows, scaling, config.network)
+    stages = Stages(
+        folder, train_set.fingerprint, config.seed, config.threads, device, config.windows, scaling, config.network
+    )
 
     stages.stage(
         "pre-training",
@@ -79,15 +83,21 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
         "detection",
         [path],
         lambda: bundles.write(path, _detection(train_set, scaling, folder, config, machine)),
-        config.detection,
+        config,
         machine,
     )
     return path
 
 
+def can_be_evaluated(data: Path, machine: str) -> bool:
+    """There are test clips."""
+    return bool(evaluation_clips(data, machine, {clip.name.section for clip in training_clips(data, machine)}))
+
+
 def prepare_torch(config: Config) -> str:
     """Seeds, threads and determinism; returns the device to train on."""
     torch.manual_seed(config.seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
     torch.use_deterministic_algorithms(True, warn_only=True)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -98,9 +108,12 @@ def input_scaling(train_set: LogMels, config: Config) -> InputScaling:
     """One mean and one standard deviation of the whole training set."""
     if config.input_scaling == "none":
         return InputScaling()
-    # float64, for in float32 a sum over millions of frames loses its last digits
-    mean = float(train_set.frames.mean(dtype=np.float64))
-    return InputScaling(mean, float(train_set.frames.std(dtype=np.float64)))
+    mean, std = train_set.mean_and_deviation()
+    if std == 0:
+        raise DataError(
+            f"{train_set.clips[0].path.parent}: all clips are digital silence; was the microphone muted? Record again."
+        )
+    return InputScaling(mean, std)
 
 
 def load_encoder(path: Path, config: Config) -> Encoder:
@@ -154,6 +167,4 @@ def _calibration_windows(train_set: LogMels, config: Config) -> np.ndarray[tuple
 
 
 def _save(encoder: Encoder, path: Path) -> None:
-    state = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    with files.atomic(path) as beside:
-        save_file(state, beside)
+    files.write_bytes(path, save({name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}))

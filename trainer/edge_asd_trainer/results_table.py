@@ -9,11 +9,12 @@ def results_table(evaluation: Evaluation) -> str:
     """The table, and the line on int8 against float."""
     parity = evaluation.parity
     line = (
-        f"int8 against float: cosine {parity.cosine:.4f}, rank correlation {parity.rank_correlation:.4f}, "
+        f"int8 against float: cosine {parity.cosine:.4f}, rank correlation {shown(parity.rank_correlation)}, "
         f"largest difference of an AUC or pAUC {parity.auc_difference:.2f} points"
     )
     if not evaluation.systems:
-        return f"{evaluation.machine}: the test clips carry no labels, so there are no figures.\n{line}"
+        why = "no section has labelled clips of both kinds, so there are scores and no figures."
+        return f"{evaluation.machine}: {why}\n{line}"
     first = evaluation.systems[0]
     header = ["", "score"]
     for section, figures in sorted(first.sections.items()):
@@ -28,6 +29,11 @@ def results_table(evaluation: Evaluation) -> str:
     ]
     title = f"{evaluation.machine}: {len(evaluation.clips)} test clips, AUC and pAUC in %, score: their harmonic mean"
     return "\n".join([title, *text, line])
+
+
+def shown(value: float | None) -> str:
+    """Four digits, or a dash where there is no value."""
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _row(system: SystemResult) -> list[str]:

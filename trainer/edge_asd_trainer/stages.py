@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asd import files
+from edge_asd import __version__, files
 from edge_asd.progress import say
 from edge_asd_trainer.config import fingerprint
 from edge_asd_trainer.run_folder import RunFolder, write_json
@@ -19,7 +19,7 @@ class Stages:
 
     def __init__(self, folder: RunFolder, *inputs: object) -> None:
         self._folder = folder
-        self._key = fingerprint(*inputs)
+        self._key = fingerprint(__version__, *inputs)
         self._done = _read(folder.stages)
         self._timings = folder.read_timings()
 
@@ -32,6 +32,8 @@ class Stages:
         if self._done.get(name) == self._key and all(output.exists() for output in outputs):
             say(f"{name}: done before, from the same inputs")
             return
+        if self._done.pop(name, None):  # from here on what it left is no longer what its mark says
+            files.write_bytes(self._folder.stages, msgspec.json.encode(self._done))
         began = time.monotonic()
         work()
         self._timings.seconds[name] = round(time.monotonic() - began, 1)

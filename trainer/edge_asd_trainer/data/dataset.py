@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_asd.audio import sound_files
+from edge_asd.clip_name import ClipName, parse_clip_name
 from edge_asd.errors import DataError
-from edge_asd_trainer.data.clip_name import ClipName, parse_clip_name
 
-SOUND_FILES = (".wav", ".flac")
 HALVES = ("dev_data", "eval_data")
 FEWEST_TRAINING_CLIPS = 2
 
@@ -57,24 +58,30 @@ def training_clips(data: Path, machine: str) -> list[Clip]:
     return clips
 
 
-def evaluation_clips(data: Path, machine: str) -> list[Clip]:
-    """The clips to evaluate on, sorted by name; empty where the data set has none. Raises: ClipNameError."""
-    return _clips(data, machine, "test")
+def evaluation_clips(data: Path, machine: str, sections: Collection[str]) -> list[Clip]:
+    """The clips to evaluate on, sorted by name; empty where the data set has none.
+
+    Raises:
+        ClipNameError: a name that doesn't parse.
+        DataError: a clip of a section that isn't among `sections`, those that were trained on.
+    """
+    clips = _clips(data, machine, "test")
+    for clip in clips:
+        if clip.name.section not in sections:
+            raise DataError(
+                f"{clip.path}: belongs to section {clip.name.section}, of which there are no training clips; "
+                f"there are some of {', '.join(sorted(sections))}. Record some, or move this clip away."
+            )
+    return clips
 
 
 def _clips(data: Path, machine: str, split: Literal["train", "test"]) -> list[Clip]:
     if not data.is_dir():
         raise DataError(f"{data}: there is no such folder; give the folder that holds {machine}/train.")
-    paths = [path for root in _roots(data) for path in _sound_files(root / machine / split)]
+    paths = [path for root in _roots(data) for path in sound_files(root / machine / split)]
     return [Clip(path, parse_clip_name(path.name)) for path in sorted(paths, key=lambda path: (path.name, path))]
 
 
 def _roots(data: Path) -> list[Path]:
     halves = [data / half for half in HALVES if (data / half).is_dir()]
     return halves or [data]
-
-
-def _sound_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if path.suffix.lower() in SOUND_FILES and not path.name.startswith(".")]

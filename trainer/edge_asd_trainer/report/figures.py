@@ -44,8 +44,8 @@ def roc_curves(evaluation: Evaluation) -> Figure:
     """ROC of every section, and where its decision threshold lies on it."""
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     axes = figure.subplots()
-    for section in _sections(evaluation):
-        clips = [clip for clip in evaluation.clips if clip.section == section]
+    for section in sorted(evaluation.systems[0].sections):
+        clips = [clip for clip in evaluation.clips if clip.section == section and clip.anomalous is not None]
         truth = np.array([bool(clip.anomalous) for clip in clips])
         scores = np.array([clip.score for clip in clips])
         false_alarms, hits, _ = roc_curve(truth, scores)

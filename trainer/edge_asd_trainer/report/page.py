@@ -16,8 +16,9 @@ from edge_asd.audio import read_clip
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd_trainer.config import as_toml
 from edge_asd_trainer.data import training_clips
-from edge_asd_trainer.evaluation import Evaluation
+from edge_asd_trainer.evaluation import ClipResult, Evaluation
 from edge_asd_trainer.report import figures
+from edge_asd_trainer.results_table import shown
 from edge_asd_trainer.run_folder import RunFolder
 
 DOTS_PER_INCH = 110
@@ -42,6 +43,7 @@ def write(folder: RunFolder, evaluation: Evaluation) -> Path:
         timings=folder.read_timings().seconds,
         config=as_toml(config),
         pictures=pictures,
+        shown=shown,
         normal_above=_share_above(evaluation, anomalous=False),
         faults_above=_share_above(evaluation, anomalous=True),
     )
@@ -59,28 +61,25 @@ def _figures(evaluation: Evaluation, front_end: FrontEnd) -> dict[str, Figure]:
 
 
 def _telling_clips(evaluation: Evaluation, front_end: FrontEnd) -> dict[str, LogMel]:
-    """The log-mels that teach most: the strangest normal and the least strange anomalous clip, beside their nearest."""
-    worst_normal = max((clip for clip in evaluation.clips if not clip.anomalous), key=_relative(evaluation))
-    worst_anomaly = min((clip for clip in evaluation.clips if clip.anomalous), key=_relative(evaluation))
+    """The log-mels that teach most: strangest normal and least strange anomalous clip, each beside its nearest."""
+
+    def strangeness(clip: ClipResult) -> float:
+        return clip.score / max(evaluation.thresholds[clip.section], 1e-12)
+
     data = Path(evaluation.data)
     training = {clip.path.name: clip.path for clip in training_clips(data, evaluation.machine)}
-    test = data / evaluation.machine / "test"
-    if not test.is_dir():
-        test = data / "dev_data" / evaluation.machine / "test"
-    shown = {}
-    for title, clip in (
-        ("normal clip that scores highest", worst_normal),
-        ("anomalous clip that scores lowest", worst_anomaly),
-    ):
-        waveform = read_clip(test / clip.file, front_end.sample_rate)
-        shown[f"{title}: {clip.file} ({clip.score:.3f})"] = front_end.log_mel(waveform)
-        nearest = read_clip(training[clip.nearest], front_end.sample_rate)
-        shown[f"its nearest normal training clip: {clip.nearest}"] = front_end.log_mel(nearest)
-    return shown
-
-
-def _relative(evaluation: Evaluation):  # type: ignore[no-untyped-def]
-    return lambda clip: clip.score / max(evaluation.thresholds[clip.section], 1e-12)
+    chosen = {
+        "normal clip that scores highest": max((c for c in evaluation.clips if c.anomalous is False), key=strangeness),
+        "anomalous clip that scores lowest": min((c for c in evaluation.clips if c.anomalous), key=strangeness),
+    }
+    shown_clips = {}
+    for title, clip in chosen.items():
+        for caption, path in (
+            (f"{title}: {clip.file} ({clip.score:.3f})", data / clip.path),
+            (f"its nearest normal training clip: {clip.nearest}", training[clip.nearest]),
+        ):
+            shown_clips[caption] = front_end.log_mel(read_clip(path, front_end.sample_rate))
+    return shown_clips
 
 
 def _share_above(evaluation: Evaluation, *, anomalous: bool) -> float | None:

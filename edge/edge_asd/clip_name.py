@@ -26,6 +26,9 @@ _UNLABELLED = re.compile(r"section_(?P<section>\d{2})_(?:test_)?(?P<number>\d+)"
 _OF_2020 = re.compile(r"(?P<label>normal|anomaly)_id_(?P<section>\d{2})_(?P<number>\d+)")
 
 
+_SECTION = re.compile(r"(?:section_|normal_id_|anomaly_id_)(\d{2})_")
+
+
 @dataclass(frozen=True)
 class ClipName:
     """What a name says; None where it doesn't.
@@ -64,3 +67,9 @@ def parse_clip_name(name: str) -> ClipName:
         f"{name}: its name doesn't say what it is; expected the form section_00_source_train_normal_0000.wav "
         "(section, domain, split, label, number), so rename it like that."
     )
+
+
+def section_named(name: str) -> str | None:
+    """The section that the name of a file begins with, whatever follows; None where it says none."""
+    found = _SECTION.match(name)
+    return found[1] if found else None

@@ -1,0 +1,85 @@
+"""What is evaluated when labels are missing, or when a run's parts don't belong together."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge_asd.errors import ConfigError, DataError
+from edge_asd_trainer import challenge_files, report
+from edge_asd_trainer.evaluation import evaluate, read, write
+from edge_asd_trainer.results_table import results_table
+from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
+
+
+@pytest.fixture
+def copy(run_folder: Path, plant: Path, tmp_path: Path) -> RunFolder:
+    """A copy of the run on a copy of the plant, to be changed at will."""
+    shutil.copytree(plant / "fan", tmp_path / "plant" / "fan")
+    shutil.copytree(run_folder, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    write_json(folder.provenance, Provenance(str(tmp_path / "plant"), "fan", "demo"))
+    return folder
+
+
+def clips(copy: RunFolder, pattern: str) -> list[Path]:
+    return sorted((copy.path.parent / "plant" / "fan").glob(pattern))
+
+
+def test_a_section_without_recorded_faults_has_no_figures_but_scores(copy: RunFolder) -> None:
+    for clip in clips(copy, "test/section_01_*_anomaly_*"):
+        clip.unlink()
+    found = evaluate(copy)
+    assert {section for system in found.systems for section in system.sections} == {"00"}
+    assert {clip.section for clip in found.clips} == {"00", "01"}
+
+
+def test_unlabelled_clips_are_scored_and_leave_the_figures_as_they_are(copy: RunFolder) -> None:
+    before = evaluate(copy)
+    source = clips(copy, "test/section_00_*_normal_*")[0]
+    shutil.copy(source, source.with_name("section_00_0007.wav"))
+    after = evaluate(copy)
+    assert len(after.clips) == len(before.clips) + 1
+    assert after.systems[0] == before.systems[0]
+    assert next(clip for clip in after.clips if clip.file == "section_00_0007.wav").anomalous is None
+
+
+def test_without_any_label_there_are_scores_decisions_and_a_report(copy: RunFolder) -> None:
+    for number, clip in enumerate(clips(copy, "test/*.wav")):
+        clip.rename(clip.with_name(f"section_{clip.name[8:10]}_{number:04d}.wav"))
+    found = evaluate(copy)
+    write(copy, found)
+    assert read(copy).systems == found.systems == []
+    challenge_files.write(found, copy.evaluation)
+    assert not (copy.evaluation / "result.csv").exists()
+    assert len((copy.evaluation / "anomaly_score_fan_section_00_test.csv").read_text().splitlines()) == 4
+    assert "scores and no figures" in results_table(found)
+    assert "no figures" in report.write(copy, found).read_text()
+
+
+def test_one_clip_is_evaluated_too(copy: RunFolder) -> None:
+    for clip in clips(copy, "test/*.wav")[1:]:
+        clip.unlink()
+    found = evaluate(copy)
+    assert found.parity.rank_correlation is None
+    write(copy, found)
+    assert read(copy) == found
+
+
+def test_clips_that_the_bundle_was_not_trained_on_are_refused(copy: RunFolder) -> None:
+    clips(copy, "train/section_00_*")[0].unlink()
+    with pytest.raises(DataError, match=r"not the clips that .*fan\.easd was trained on"):
+        evaluate(copy)
+
+
+def test_numbers_that_the_bundle_was_not_trained_with_are_refused(copy: RunFolder) -> None:
+    copy.config.write_text(copy.config.read_text().replace("seed = 0", "seed = 1"))
+    with pytest.raises(ConfigError, match="not the numbers that"):
+        evaluate(copy)
+
+
+def test_no_run_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected the folder of a run"):
+        evaluate(RunFolder(tmp_path))

@@ -1,0 +1,165 @@
+"""The two training stages, for a few steps: the schedule really moves, and so do the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edge_asd.clip_name import parse_clip_name
+from edge_asd.errors import DataError, TrainingError
+from edge_asd.model import InputScaling
+from edge_asd.windows import Windows
+from edge_asd_trainer import fine_tuning, pretraining
+from edge_asd_trainer.config import Config, FineTuning, Pretraining
+from edge_asd_trainer.data import Clip
+from edge_asd_trainer.features import LogMels
+from edge_asd_trainer.network import Encoder
+from edge_asd_trainer.pairs import PairSampler
+from edge_asd_trainer.pipeline import input_scaling
+from edge_asd_trainer.run_folder import RunFolder
+from edge_asd_trainer.stages import Stages
+
+
+def log_mels(folder: Path, sections: int = 2, *, silent: bool = False) -> LogMels:
+    """Three clips of noise a section, every section louder than the one before."""
+    random = np.random.default_rng(0)
+    names = [f"section_{s:02d}_source_train_normal_{i:04d}.wav" for s in range(sections) for i in range(3)]
+    frames = [random.normal(10 * s, 1, (100, 128)) for s in range(sections) for _ in range(3)]
+    values = np.zeros((100 * len(names), 128)) if silent else np.concatenate(frames)
+    np.save(folder / "train.npy", values.astype(np.float32))
+    return LogMels(
+        folder / "train.npy",
+        np.load(folder / "train.npy", mmap_mode="r"),
+        np.arange(1, len(names) + 1) * 100,
+        [Clip(Path(name), parse_clip_name(name)) for name in names],
+        "",
+    )
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Every learning rate with which an optimiser really stepped."""
+    seen: list[float] = []
+    for kind in (pretraining.LARS, torch.optim.AdamW):
+        original = kind.step
+
+        def step(self, *arguments, original=original):  # type: ignore[no-untyped-def]
+            seen.append(self.param_groups[0]["lr"])
+            return original(self, *arguments)
+
+        monkeypatch.setattr(kind, "step", step)
+    return seen
+
+
+def kernels(encoder: Encoder) -> list[torch.Tensor]:
+    return [module.weight.detach().clone() for module in encoder.modules() if isinstance(module, nn.Conv2d)]
+
+
+def test_pretraining_moves_the_rate_and_every_kernel(tmp_path: Path, rates: list[float]) -> None:
+    torch.manual_seed(0)
+    encoder, pairs = Encoder(3), PairSampler(log_mels(tmp_path), Windows(), 0)
+    before = kernels(encoder)
+    config = Pretraining(epochs=2, steps_per_epoch=3, batch=4, warm_up_epochs=1.0, learning_rate=0.5, expander_width=16)
+    pretraining.pretrain(encoder, pairs, InputScaling(0.0, 5.0), config, "cpu")
+    assert len(rates) == 6
+    assert rates[:4] == pytest.approx([0.0, 0.5 / 3, 1.0 / 3, 0.5])
+    assert rates[4] > rates[5] > 0.002
+    assert all(not torch.equal(one, other) for one, other in zip(before, kernels(encoder), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [("constant", [0.01] * 4), ("cosine", [0.01, 0.00854, 0.005, 0.00146])]
+)
+def test_fine_tuning_moves_every_kernel(
+    tmp_path: Path, rates: list[float], schedule: str, expected: list[float]
+) -> None:
+    torch.manual_seed(0)
+    encoder, pairs = Encoder(3), PairSampler(log_mels(tmp_path), Windows(), 0)
+    before = kernels(encoder)
+    values = {"epochs": 2, "steps_per_epoch": 2, "batch": 4, "learning_rate": 0.01, "schedule": schedule}
+    config = msgspec.convert(values, FineTuning)
+    fine_tuning.fine_tune(encoder, pairs, InputScaling(0.0, 5.0), config, "cpu")
+    assert rates == pytest.approx(expected, abs=1e-5)
+    assert all(not torch.equal(one, other) for one, other in zip(before, kernels(encoder), strict=True))
+
+
+def test_fine_tuning_learns_to_tell_sections_apart(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, pairs = Encoder(1), PairSampler(log_mels(tmp_path), Windows(), 0)
+    first, last = (
+        fine_tuning.fine_tune(
+            encoder,
+            pairs,
+            InputScaling(0.0, 5.0),
+            FineTuning(epochs=1, steps_per_epoch=n, learning_rate=1e-3, batch=8),
+            "cpu",
+        )
+        for n in (1, 25)
+    )
+    assert last < 0.7 * first
+
+
+def test_a_single_section_is_not_fine_tuned_towards_nothing(tmp_path: Path) -> None:
+    encoder = Encoder(1)
+    before = kernels(encoder)
+    loss = fine_tuning.fine_tune(
+        encoder, PairSampler(log_mels(tmp_path, 1), Windows(), 0), InputScaling(), FineTuning(epochs=1, batch=4), "cpu"
+    )
+    assert np.isnan(loss)
+    assert all(torch.equal(one, other) for one, other in zip(before, kernels(encoder), strict=True))
+
+
+def test_a_run_that_diverges_stops_with_advice(tmp_path: Path) -> None:
+    pairs = PairSampler(log_mels(tmp_path), Windows(), 0)
+    config = Pretraining(
+        epochs=1, steps_per_epoch=20, batch=4, warm_up_epochs=0.0, learning_rate=1e30, expander_width=16
+    )
+    with pytest.raises(TrainingError, match=r"lower pretraining\.learning_rate \(now 1e\+30\)"):
+        pretraining.pretrain(Encoder(1), pairs, InputScaling(0.0, 5.0), config, "cpu")
+
+
+def test_scaling_is_the_training_sets_mean_and_deviation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_asd_trainer.features.FRAMES_AT_ONCE", 37)
+    data = log_mels(tmp_path)
+    scaling = input_scaling(data, Config())
+    assert scaling.mean == pytest.approx(data.frames.mean(dtype=np.float64))
+    assert scaling.std == pytest.approx(data.frames.std(dtype=np.float64))
+    assert input_scaling(data, Config(input_scaling="none")) == InputScaling(0.0, 1.0)
+
+
+def test_digital_silence_is_an_error_that_asks_for_the_microphone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="digital silence; was the microphone muted"):
+        input_scaling(log_mels(tmp_path, silent=True), Config())
+
+
+def test_a_stage_that_was_broken_off_is_not_done(tmp_path: Path) -> None:
+    folder, output, done = RunFolder(tmp_path), tmp_path / "output", []
+
+    def work(value: str, *, fail: bool = False) -> None:
+        output.write_text(value)
+        if fail:
+            raise KeyboardInterrupt
+        done.append(value)
+
+    Stages(folder).stage("export", [output], lambda: work("A"), "A")
+    Stages(folder).stage("export", [output], lambda: work("A"), "A")
+    assert done == ["A"]
+    with pytest.raises(KeyboardInterrupt):
+        Stages(folder).stage("export", [output], lambda: work("B", fail=True), "B")
+    Stages(folder).stage("export", [output], lambda: work("A again"), "A")
+    assert output.read_text() == "A again"
+    assert folder.read_timings().seconds.keys() == {"export"}
+
+
+def test_a_stage_is_done_again_when_anything_before_it_changed(tmp_path: Path) -> None:
+    folder, done = RunFolder(tmp_path), []
+    for seed in (0, 0, 1):
+        stages = Stages(folder, seed)
+        stages.stage("one", [], lambda: done.append("one"))
+        stages.stage("two", [], lambda: done.append("two"))
+    assert done == ["one", "two", "one", "two"]
