@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edge_asd_trainer.network import Encoder, images
-from edge_asd_trainer.quantisation import RoundedKernel, quantisation_aware, round_activations
+from edge_asd_trainer.quantisation import RoundedKernel, Rounding, quantisation_aware, round_activations
 
 
 def test_activations_have_at_most_256_values_and_zero_is_one_of_them() -> None:
@@ -24,7 +24,7 @@ def test_gradients_pass_straight_through() -> None:
 
 def test_a_kernel_is_rounded_by_output_channel() -> None:
     weight = torch.randn(4, 3, 3, 3) * torch.tensor([1.0, 1e-3, 10.0, 0.1])[:, None, None, None]
-    rounded = RoundedKernel()(weight)
+    rounded = RoundedKernel(Rounding(active=True))(weight)
     for channel in range(4):
         step = weight[channel].abs().max() / 127
         steps = rounded[channel] / step
@@ -38,7 +38,9 @@ def test_inside_it_rounds_and_outside_it_is_a_float_network_again() -> None:
     names = list(encoder.state_dict())
     with torch.no_grad():
         before = encoder(x)
-        with quantisation_aware(encoder, enabled=True):
+        with quantisation_aware(encoder) as rounding:
+            assert torch.equal(encoder(x), before)  # until it is asked to
+            rounding.active = True
             inside = encoder(x)
             assert not torch.equal(inside, before)
             assert len(inside.unique()) <= 256
@@ -50,7 +52,8 @@ def test_what_is_learnt_inside_stays() -> None:
     torch.manual_seed(0)
     encoder, x = Encoder(3).train(), images(torch.randn(4, 128, 64), 3)
     kernel = encoder.layers[0].weight.detach().clone()
-    with quantisation_aware(encoder, enabled=True):
+    with quantisation_aware(encoder) as rounding:
+        rounding.active = True
         optimiser = torch.optim.SGD(encoder.parameters(), lr=0.1)
         encoder(x).square().mean().backward()
         optimiser.step()
@@ -59,14 +62,6 @@ def test_what_is_learnt_inside_stays() -> None:
 
 def test_it_leaves_the_network_alone_even_after_an_error() -> None:
     encoder = Encoder(3)
-    with pytest.raises(KeyboardInterrupt), quantisation_aware(encoder, enabled=True):
+    with pytest.raises(KeyboardInterrupt), quantisation_aware(encoder):
         raise KeyboardInterrupt
     assert "layers.0.weight" in encoder.state_dict()
-
-
-def test_disabled_it_changes_nothing() -> None:
-    encoder, x = Encoder(3).eval(), images(torch.randn(2, 128, 64), 3)
-    with torch.no_grad():
-        before = encoder(x)
-        with quantisation_aware(encoder, enabled=False):
-            assert torch.equal(encoder(x), before)

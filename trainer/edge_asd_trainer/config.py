@@ -108,11 +108,12 @@ class Quantisation(Table, frozen=True):
     """How the network becomes int8.
 
     Attributes:
-        aware: fine-tune under the rounding that int8 will bring; the paper knows nothing of it.
+        aware_share: this last share of fine-tuning runs under the rounding that int8 will bring. The paper knows
+            nothing of it; 0 leaves it out.
         calibration_windows: how many training windows measure the activations' ranges.
     """
 
-    aware: bool = False
+    aware_share: float = 0.0
     calibration_windows: int = 512
 
 
@@ -205,6 +206,7 @@ def _checked(values: Mapping[str, Any], where: str) -> Config:
         ("fine_tuning.same_section_share", config.fine_tuning.same_section_share, 0.0, 1.0),
         ("detection.decision_percentile", config.detection.decision_percentile, 1.0, 99.9999),
         ("detection.alarm_percentile", config.detection.alarm_percentile, 1.0, 99.9999),
+        ("quantisation.aware_share", config.quantisation.aware_share, 0.0, 1.0),
         ("quantisation.calibration_windows", config.quantisation.calibration_windows, 16, 8192),
         ("network.channels", config.network.channels, 1, 3),
         ("threads", config.threads, 0, 1024),

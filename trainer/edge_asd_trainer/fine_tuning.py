@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import nn
 
@@ -14,12 +16,22 @@ from edge_asd_trainer.network import Encoder, classifier
 from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import three_branches
+from edge_asd_trainer.quantisation import quantisation_aware
 
 
-def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: FineTuning, device: str) -> float:
+def fine_tune(
+    encoder: Encoder,
+    pairs: PairSampler,
+    scaling: InputScaling,
+    config: FineTuning,
+    device: str,
+    *,
+    rounded_share: float = 0.0,
+) -> float:
     """Train the encoder in place; the classifier is thrown away afterwards. Returns the last step's loss.
 
-    The loss is the KL divergence to the mixed section label plus equation 1 on the encoder's output.
+    The loss is the KL divergence to the mixed section label plus equation 1 on the encoder's output. The last
+    `rounded_share` of the steps runs under the rounding of int8.
 
     Raises:
         TrainingError: the loss is not finite any more.
@@ -32,15 +44,20 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
             "clips of a second unit or machine as another section would make the detector better"
         )
         return float("nan")
-    head = classifier(len(pairs.sections)).to(device)
-    whole = nn.ModuleList([encoder, head]).train()
-    optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
-    total = steps * config.epochs
-    step, loss = 0, float("nan")
-    with progress.bar("fine-tuning", total) as bar:
-        for _ in range(config.epochs):
-            for batch in pairs.epoch(config.batch, steps, config.alpha, same_section_share=config.same_section_share):
+    with quantisation_aware(encoder) as rounding:
+        head = classifier(len(pairs.sections)).to(device)
+        whole = nn.ModuleList([encoder, head]).train()
+        optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
+        total = steps * config.epochs
+        batches = chain.from_iterable(
+            pairs.epoch(config.batch, steps, config.alpha, same_section_share=config.same_section_share)
+            for _ in range(config.epochs)
+        )
+        loss = float("nan")
+        with progress.bar("fine-tuning", total) as bar:
+            for step, batch in enumerate(batches):
+                rounding.active = step >= (1 - rounded_share) * total
                 set_learning_rate(optimiser, _rate(config, step, steps))
                 x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
                 y, y_other, y_lam = three_branches(encoder, x, other, lam, scaling, encoder.channels)
@@ -52,7 +69,6 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
                 optimiser.zero_grad(set_to_none=True)
                 objective.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-                step += 1
                 loss = objective.item()
                 if not torch.isfinite(objective):
                     raise TrainingError(

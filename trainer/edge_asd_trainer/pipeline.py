@@ -31,7 +31,6 @@ from edge_asd_trainer.network import Encoder, channels_last
 from edge_asd_trainer.packing import mean_cosine, pack
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import pretrain
-from edge_asd_trainer.quantisation import quantisation_aware
 from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
 from edge_asd_trainer.stages import Stages
 
@@ -70,7 +69,7 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
         [folder.encoder],
         lambda: _fine_tuning(train_set, scaling, folder, config, device),
         config.fine_tuning,
-        config.quantisation.aware,
+        config.quantisation.aware_share,
     )
     stages.stage(
         "export",
@@ -136,8 +135,7 @@ def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, c
     encoder = load_encoder(folder.pretrained, config).to(device)
     channels_last(encoder)
     pairs = PairSampler(train_set, config.windows, config.seed + 1)
-    with quantisation_aware(encoder, enabled=config.quantisation.aware):
-        fine_tune(encoder, pairs, scaling, config.fine_tuning, device)
+    fine_tune(encoder, pairs, scaling, config.fine_tuning, device, rounded_share=config.quantisation.aware_share)
     _save(encoder, folder.encoder)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -28,43 +30,45 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
     optimiser = _optimiser(branch, config)
     steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
     total = steps * config.epochs
-    step, loss = 0, float("nan")
+    batches = chain.from_iterable(
+        pairs.epoch(config.batch, steps, config.alpha, cross_domain_share=config.cross_domain_share)
+        for _ in range(config.epochs)
+    )
+    loss = float("nan")
     with progress.bar("pre-training", total) as bar:
-        for _ in range(config.epochs):
-            for batch in pairs.epoch(config.batch, steps, config.alpha, cross_domain_share=config.cross_domain_share):
-                rate = learning_rate(
-                    step,
-                    steps=total,
-                    warm_up=round(config.warm_up_epochs * steps),
-                    peak=config.learning_rate,
-                    final=config.final_learning_rate,
+        for step, batch in enumerate(batches):
+            rate = learning_rate(
+                step,
+                steps=total,
+                warm_up=round(config.warm_up_epochs * steps),
+                peak=config.learning_rate,
+                final=config.final_learning_rate,
+            )
+            set_learning_rate(optimiser, rate)
+            x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
+            z, z_other, z_lam = three_branches(branch, x, other, lam, scaling, encoder.channels)
+            terms = pretraining_loss(
+                z,
+                z_other,
+                z_lam,
+                lam,
+                gamma=config.gamma,
+                mu=config.mu,
+                nu=config.nu,
+                reduction=config.reduction,
+                variance_scale=config.variance_scale,
+            )
+            optimiser.zero_grad(set_to_none=True)
+            terms.loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            loss = terms.loss.item()
+            if not torch.isfinite(terms.loss):
+                raise TrainingError(
+                    f"pre-training diverged at step {step}: the loss is {loss}; lower pretraining.learning_rate "
+                    f"(now {config.learning_rate}) or lengthen pretraining.warm_up_epochs."
                 )
-                set_learning_rate(optimiser, rate)
-                x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
-                z, z_other, z_lam = three_branches(branch, x, other, lam, scaling, encoder.channels)
-                terms = pretraining_loss(
-                    z,
-                    z_other,
-                    z_lam,
-                    lam,
-                    gamma=config.gamma,
-                    mu=config.mu,
-                    nu=config.nu,
-                    reduction=config.reduction,
-                    variance_scale=config.variance_scale,
-                )
-                optimiser.zero_grad(set_to_none=True)
-                terms.loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                step += 1
-                loss = terms.loss.item()
-                if not torch.isfinite(terms.loss):
-                    raise TrainingError(
-                        f"pre-training diverged at step {step}: the loss is {loss}; lower pretraining.learning_rate "
-                        f"(now {config.learning_rate}) or lengthen pretraining.warm_up_epochs."
-                    )
-                bar.say(f"loss {loss:.2f}  s {terms.invariance:.3f}  v {terms.variance:.3f}  c {terms.covariance:.2f}")
-                bar.advance()
+            bar.say(f"loss {loss:.2f}  s {terms.invariance:.3f}  v {terms.variance:.3f}  c {terms.covariance:.2f}")
+            bar.advance()
     return loss
 
 
