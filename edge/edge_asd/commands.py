@@ -103,8 +103,8 @@ def run(
     summary = daemon.run(settings.load(config), on_score=tell_score, on_change=tell_change)
     end = "stopped" if summary.stopped else "end of the recording"
     progress.say(
-        f"{end}: {summary.heard_seconds:.1f} s heard, {summary.scores} scores, {summary.alerts} alerts, "
-        f"{summary.lost_samples} samples lost"
+        f"{end}: {summary.heard_seconds:.1f} s heard, {summary.scores} scores, {summary.alerts} alerts"
+        + (f", {summary.lost_samples} samples lost" if summary.lost_samples else "")
     )
 
 

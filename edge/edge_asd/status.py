@@ -30,7 +30,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         last_score: the newest, None before the first.
         threshold: what scores are held against.
         alert: one is on.
-        lost_samples: so far.
+        lost_samples: so far, as far as the source tells.
         resident_mb: memory, MB.
     """
 
@@ -98,8 +98,8 @@ def describe(status: Status) -> list[str]:
     return [
         f"{status.machine} {status.section}: {state}",
         f"alert      {'ON' if status.alert else 'off'}, {last}, threshold {status.threshold:.4g}",
-        f"heard      {status.heard_seconds:.1f} s since {status.since}, {status.scores} scores, "
-        f"{status.lost_samples} samples lost",
+        f"heard      {status.heard_seconds:.1f} s since {status.since}, {status.scores} scores"
+        + (f", {status.lost_samples} samples lost" if status.lost_samples else ""),
         f"bundle     {status.bundle}",
         f"memory     {status.resident_mb:.0f} MB, as of {status.updated}",
     ]
