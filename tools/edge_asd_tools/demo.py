@@ -49,8 +49,8 @@ def demo(
     if out.exists() and any(out.iterdir()) and not (plant / "SYNTHETIC.txt").is_file():
         raise UsageError(f"--out {out}: holds something that no demonstration made; name a new folder.")
     say(
-        "This is a demonstration on SYNTHETIC sound, trained for a minute or two: no figure below says anything about a "
-        "real machine, and the network will not yet beat the systems without one.\n"
+        "This is a demonstration on SYNTHETIC sound, trained for a minute or two: no figure below says anything about "
+        "a real machine, and the network will not yet beat the systems without one.\n"
     )
     options = [f"--{option.replace('=', ' ', 1)}".split(" ", 1) for option in synth or []]
     if not (plant / "SYNTHETIC.txt").is_file():
