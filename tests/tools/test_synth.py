@@ -465,6 +465,7 @@ class TestWholeOrNotAtAll:
         finally:
             process.kill()
             process.wait()
+            process.stderr.close()
         assert process.returncode != 0
         assert b"KeyboardInterrupt" in stderr
         assert not list(tmp_path.iterdir())

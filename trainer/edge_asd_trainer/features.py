@@ -25,6 +25,7 @@ from edge_asd.clip_name import ClipName
 from edge_asd.errors import DataError
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd.windows import Windows
+from edge_asd.workers import interrupts_held
 from edge_asd_trainer.config import fingerprint
 from edge_asd_trainer.data import Clip
 
@@ -122,8 +123,10 @@ def _compute(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache
     with files.atomic(cache) as beside, progress.bar("log-mels", len(clips)) as bar, workers:
         raw = beside.with_suffix(".raw")
         try:
+            with interrupts_held():
+                transformed = workers.map(_transform, shards, [front_end] * len(shards), [windows] * len(shards))
             with raw.open("wb") as file:
-                for parts in workers.map(_transform, shards, [front_end] * len(shards), [windows] * len(shards)):
+                for parts in transformed:
                     for log_mel in parts:
                         file.write(log_mel.tobytes())
                         counts.append(len(log_mel))

@@ -8,17 +8,17 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import tempfile
 import wave
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
 from edge_asd.errors import StorageError, UsageError
 from edge_asd.files import unwritable, write_bytes, write_text
+from edge_asd.workers import interrupts_held
 from edge_asd_tools.synth.plant import Clip, Plan, Recording
 from edge_asd_tools.synth.recording import Pcm
 from edge_asd_tools.synth.signals import SAMPLE_RATE
@@ -98,10 +98,13 @@ def _each_written(folder: Path, sounds: Sequence[Sounding], jobs: int) -> Iterat
         return
     # Spawned, not forked: the progress bar's thread may hold a lock at the moment of a fork.
     processes = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(sounds)), processes, initializer=_leave_interrupts_to_parent)
+    pool = ProcessPoolExecutor(min(jobs, len(sounds)), processes)
     try:
-        for done in as_completed([pool.submit(write_sound, folder, sound) for sound in sounds]):
-            done.result()
+        with interrupts_held():
+            waiting = [pool.submit(write_sound, folder, sound) for sound in sounds]
+        # In order: as_completed would lock thousands of futures at once, and an interrupt amid that leaves some locked.
+        for written in waiting:
+            written.result()
             yield
     except BrokenProcessPool as error:
         raise StorageError(
@@ -110,10 +113,6 @@ def _each_written(folder: Path, sounds: Sequence[Sounding], jobs: int) -> Iterat
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)  # waits for the clips in hand: nobody writes after the folder is gone
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_sound(folder: Path, sound: Sounding) -> None:
