@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 import wave
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from edge_asd_tools.synth.plant import Clip, Plan, Recording
 from edge_asd_tools.synth.recording import Pcm
 from edge_asd_tools.synth.signals import SAMPLE_RATE
 
+IN_FLIGHT = 2  # clips a process that are waited for at once
 NOTICE = "SYNTHETIC.txt"
 NOTICE_BEGINS = "Everything in this folder is synthetic."
 
@@ -100,9 +102,13 @@ def _each_written(folder: Path, sounds: Sequence[Sounding], jobs: int) -> Iterat
     processes = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(sounds)), processes)
     try:
-        with interrupts_held():
-            waiting = [pool.submit(write_sound, folder, sound) for sound in sounds]
-        # In order: as_completed would lock thousands of futures at once, and an interrupt amid that leaves some locked.
+        waiting: deque[Future[None]] = deque()
+        for sound in sounds:
+            if len(waiting) == IN_FLIGHT * jobs:
+                waiting.popleft().result()
+                yield
+            with interrupts_held():
+                waiting.append(pool.submit(write_sound, folder, sound))
         for written in waiting:
             written.result()
             yield
@@ -112,7 +118,7 @@ def _each_written(folder: Path, sounds: Sequence[Sounding], jobs: int) -> Iterat
             "Run the command again with --jobs 1."
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)  # waits for the clips in hand: nobody writes after the folder is gone
+        pool.shutdown()  # waits for the few clips in hand: nobody writes after the folder is gone
 
 
 def write_sound(folder: Path, sound: Sounding) -> None:
