@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, missing
+from common import ROOT, missing
 
 
 def interpreter(version: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import MOMENT
+from common import MOMENT
 from edge_asd import bundle as bundles
 from edge_asd.audio import read_clip
 from edge_asd.scoring import ClipScorer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from conftest import ROOT
+from common import ROOT
 from edge_asd import errors
 from edge_asd.cli import build
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import missing
+from common import missing
 from edge_asd.errors import ConfigError, UsageError
 from edge_asd_tools.deploy import boards
 from edge_asd_tools.deploy.first_config import Wishes, compose
