@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,7 +24,7 @@ from edge_asd.clip_name import ClipName
 from edge_asd.errors import DataError
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd.windows import Windows
-from edge_asd.workers import interrupts_held
+from edge_asd.workers import each
 from edge_asd_trainer.config import fingerprint
 from edge_asd_trainer.data import Clip
 
@@ -118,23 +117,20 @@ def log_mels(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache
 def _compute(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache: Path) -> list[int]:
     counts: list[int] = []
     shards = [clips[start : start + CLIPS_A_TASK] for start in range(0, len(clips), CLIPS_A_TASK)]
-    # "spawn", for a forked child would inherit the locks of PyTorch's threads.
-    workers = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=start_logging)
-    with files.atomic(cache) as beside, progress.bar("log-mels", len(clips)) as bar, workers:
+    processes = min(os.cpu_count() or 1, len(shards))
+    transform = partial(_transform, front_end, windows)
+    with files.atomic(cache) as beside, progress.bar("log-mels", len(clips)) as bar:
         raw = beside.with_suffix(".raw")
         try:
-            with interrupts_held():
-                transformed = workers.map(_transform, shards, [front_end] * len(shards), [windows] * len(shards))
-            with raw.open("wb") as file:
-                for parts in transformed:
-                    for log_mel in parts:
+            with raw.open("wb") as file, each(transform, shards, processes, initializer=start_logging) as transformed:
+                for part in transformed:
+                    for log_mel in part:
                         file.write(log_mel.tobytes())
                         counts.append(len(log_mel))
-                    bar.advance(len(parts))
+                    bar.advance(len(part))
             _as_npy(raw, beside, (sum(counts), front_end.mels))
         finally:
             raw.unlink(missing_ok=True)
-            workers.shutdown(cancel_futures=True)
     return counts
 
 
@@ -147,7 +143,7 @@ def _as_npy(raw: Path, npy: Path, shape: tuple[int, int]) -> None:
             target.write(block)
 
 
-def _transform(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows) -> list[LogMel]:
+def _transform(front_end: FrontEnd, windows: Windows, clips: Sequence[Clip]) -> list[LogMel]:
     return [_log_mel(clip, front_end, windows) for clip in clips]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import torch
 from torch import nn
 
@@ -50,9 +48,8 @@ def fine_tune(
         optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
         total = steps * config.epochs
-        batches = chain.from_iterable(
-            pairs.epoch(config.batch, steps, config.alpha, same_section_share=config.same_section_share)
-            for _ in range(config.epochs)
+        batches = pairs.epochs(
+            config.epochs, config.batch, steps, config.alpha, same_section_share=config.same_section_share
         )
         loss = float("nan")
         with progress.bar("fine-tuning", total) as bar:

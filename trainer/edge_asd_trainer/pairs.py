@@ -54,6 +54,11 @@ class PairSampler:
         """Every window of every clip once: 6000 x 32 / 1024 gives 187 whole batches."""
         return max(1, len(self) // batch)
 
+    def epochs(self, number: int, batch: int, steps: int, alpha: float, **shares: float) -> Iterator[Pairs]:
+        """So many epochs, one behind the other; the rest is as in `epoch`."""
+        for _ in range(number):
+            yield from self.epoch(batch, steps, alpha, **shares)
+
     def epoch(
         self, batch: int, steps: int, alpha: float, *, cross_domain_share: float = 0.0, same_section_share: float = 0.0
     ) -> Iterator[Pairs]:

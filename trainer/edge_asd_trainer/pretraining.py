@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +28,8 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
     optimiser = _optimiser(branch, config)
     steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
     total = steps * config.epochs
-    batches = chain.from_iterable(
-        pairs.epoch(config.batch, steps, config.alpha, cross_domain_share=config.cross_domain_share)
-        for _ in range(config.epochs)
+    batches = pairs.epochs(
+        config.epochs, config.batch, steps, config.alpha, cross_domain_share=config.cross_domain_share
     )
     loss = float("nan")
     with progress.bar("pre-training", total) as bar:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edge_asd import progress
 from edge_asd.errors import UsageError
 from edge_asd_tools.synth.plant import Plan
 from edge_asd_tools.synth.writing import write_plant
@@ -53,9 +51,6 @@ def synth(
     if processes < 1:
         raise UsageError(f"--jobs: found {jobs}; expected 1 or more.")
     number = len(list(plan.clips()))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Synthesising", total=number + len(plan.machines))
-        write_plant(plan, out, processes, force, lambda: progress.advance(task))
+    with progress.bar("synthesis", number + len(plan.machines)) as bar:
+        write_plant(plan, out, processes, force, bar.advance)
     typer.echo(f"{out}: {number} clips and {len(plan.machines)} recordings, synthetic (seed {plan.seed}).")

@@ -5,26 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 import wave
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
-from edge_asd.errors import StorageError, UsageError
+from edge_asd.errors import UsageError
 from edge_asd.files import unwritable, write_bytes, write_text
-from edge_asd.workers import interrupts_held
+from edge_asd.workers import each
 from edge_asd_tools.synth.plant import Clip, Plan, Recording
 from edge_asd_tools.synth.recording import Pcm
 from edge_asd_tools.synth.signals import SAMPLE_RATE
 
-IN_FLIGHT = 2  # clips a process that are waited for at once
 NOTICE = "SYNTHETIC.txt"
 NOTICE_BEGINS = "Everything in this folder is synthetic."
 
@@ -43,8 +39,11 @@ def write_plant(plan: Plan, out: Path, jobs: int, force: bool, written: Callable
     with _beside(place) as folder:
         clips = list(plan.clips())
         # Recordings first: they take longest, and the processes should finish together.
-        for _ in _each_written(folder, [*plan.recordings(), *clips], jobs):
-            written()
+        sounds = [*plan.recordings(), *clips]
+        write = partial(write_sound, folder)
+        with nullcontext(map(write, sounds)) if jobs == 1 else each(write, sounds, min(jobs, len(sounds))) as done:
+            for _ in done:
+                written()
         _write_tables(folder, plan, clips)
 
 
@@ -89,36 +88,6 @@ def _beside(place: Path) -> Iterator[Path]:
         for left in (folder, old):
             if left is not None:
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def _each_written(folder: Path, sounds: Sequence[Sounding], jobs: int) -> Iterator[None]:
-    """Write every sound under `folder`, with so many processes; yields after each."""
-    if jobs == 1:
-        for sound in sounds:
-            write_sound(folder, sound)
-            yield
-        return
-    # Spawned, not forked: the progress bar's thread may hold a lock at the moment of a fork.
-    processes = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(sounds)), processes)
-    try:
-        waiting: deque[Future[None]] = deque()
-        for sound in sounds:
-            if len(waiting) == IN_FLIGHT * jobs:
-                waiting.popleft().result()
-                yield
-            with interrupts_held():
-                waiting.append(pool.submit(write_sound, folder, sound))
-        for written in waiting:
-            written.result()
-            yield
-    except BrokenProcessPool as error:
-        raise StorageError(
-            "A process that wrote clips was ended from outside, perhaps for want of memory; nothing was left behind. "
-            "Run the command again with --jobs 1."
-        ) from error
-    finally:
-        pool.shutdown()  # waits for the few clips in hand: nobody writes after the folder is gone
 
 
 def write_sound(folder: Path, sound: Sounding) -> None:

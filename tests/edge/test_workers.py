@@ -1,0 +1,84 @@
+"""Work shared among processes: its order, its bound, and how it ends when somebody interrupts or kills it."""
+
+from __future__ import annotations
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from edge_asd.errors import StorageError
+from edge_asd.workers import IN_FLIGHT, each
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    with each(operator.neg, range(20), 2) as results:
+        assert list(results) == [-item for item in range(20)]
+
+
+def test_only_a_few_items_are_drawn_ahead() -> None:
+    drawn = []
+
+    def items() -> Iterator[int]:
+        for item in range(1000):
+            drawn.append(item)
+            yield item
+
+    with each(operator.neg, items(), 2) as results:
+        assert next(results) == 0
+        assert len(drawn) <= 2 * IN_FLIGHT + 1
+
+
+def test_an_error_of_the_work_reaches_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError), each(partial(operator.truediv, 1), [1, 0], 1) as results:
+        list(results)
+
+
+def test_a_worker_that_is_killed_is_an_error_that_says_so() -> None:
+    with pytest.raises(StorageError, match="ended from outside"), each(os._exit, [9], 1) as results:
+        list(results)
+
+
+def test_ctrl_c_ends_everybody(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from edge_asd.workers import each\n"
+        "with each(time.sleep, [0.01] * 100_000, 2) as done:\n"
+        "    for _ in done: Path(sys.argv[1]).touch()\n"
+    )
+    begun = tmp_path / "begun"
+    # A session of its own, so that the signal reaches the workers as from a terminal, and nobody else.
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(begun)], stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stderr is not None
+    try:
+        patience = time.monotonic() + 60
+        while not begun.exists() and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert begun.exists(), "it never began to work"
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert b"KeyboardInterrupt" in stderr
+    assert is_empty_soon(process.pid), "a worker was left behind"
+
+
+def is_empty_soon(group: int) -> bool:
+    """No process of this group is left, after some seconds at most."""
+    for _ in range(500):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
