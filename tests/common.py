@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CLIPS = Path(os.environ.get("EDGE_ASD_CLIPS", ROOT.parent / "shared" / "data" / "clips"))
 
 # Enough steps for every stage to do its work, far too few to learn anything.
 MOMENT = (

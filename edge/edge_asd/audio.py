@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,16 @@ SOUND_FILES = {".wav", ".flac"}
 
 
 def sound_files(folder: Path, *, below: bool = False) -> list[Path]:
-    """The WAV and FLAC files in a folder, with `below` in those under it too, sorted; hidden ones don't count."""
+    """The WAV and FLAC files in a folder, with `below` in those under it too, sorted; hidden ones don't count.
+
+    Raises:
+        ClipError: the folder can't be searched.
+    """
     found = folder.rglob("*") if below else folder.glob("*")
-    return sorted(
-        path for path in found if path.suffix.lower() in SOUND_FILES and path.name[0] != "." and path.is_file()
-    )
+    with _refusals(folder):
+        return sorted(
+            path for path in found if path.suffix.lower() in SOUND_FILES and path.name[0] != "." and path.is_file()
+        )
 
 
 def read_clip(path: Path, sample_rate: int = 16000) -> Samples:
@@ -34,8 +41,10 @@ def read_clip(path: Path, sample_rate: int = 16000) -> Samples:
     """
     import soundfile  # here, for a daemon that listens to a microphone never needs it
 
-    if not path.is_file():
-        raise ClipError(f"{path}: there is no such file; give the path of a WAV or FLAC file.")
+    with _refusals(path):
+        if not path.is_file():
+            raise ClipError(f"{path}: there is no such file; give the path of a WAV or FLAC file.")
+        size = path.stat().st_size
     try:
         with soundfile.SoundFile(path) as file:
             rate, seconds = file.samplerate, file.frames / file.samplerate
@@ -46,13 +55,22 @@ def read_clip(path: Path, sample_rate: int = 16000) -> Samples:
                 )
             channels = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        found = "empty (0 bytes)" if path.stat().st_size == 0 else f"not a sound file that can be read ({error})"
+        found = "empty (0 bytes)" if size == 0 else f"not a sound file that can be read ({error})"
         raise ClipError(f"{path}: {found}; expected WAV or FLAC.") from error
     if not len(channels):
         raise ClipError(f"{path}: holds no samples; record it again or remove it.")
     if not np.isfinite(channels).all():
         raise ClipError(f"{path}: holds samples that are not finite (NaN or infinity); record it again or remove it.")
     return to_mono(channels, rate, sample_rate, str(path))
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system doesn't let us look at, as our own error. Raises: ClipError."""
+    try:
+        yield
+    except OSError as error:
+        raise ClipError(f"{error.filename or path}: can't be read ({error.strerror}); mend the permissions.") from error
 
 
 def to_mono(channels: Samples, rate: int, sample_rate: int, name: str) -> Samples:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,16 @@ MOST_ENTRIES = 2100  # a thousand sections
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's zero; a bundle knows no time
 _LOCAL_HEADER, _CENTRAL_HEADER, _END_RECORD = 30, 46, 22  # bytes, without the name
+# What NumPy's reader of headers, which is Python's parser, may answer to a text that no NumPy wrote.
+_UNREADABLE_ARRAY = (
+    ValueError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
 _FIXED = ("model.tflite", "golden.wav", "golden.npy", "model_card.md", "sbom.json")
 
 
@@ -130,12 +141,16 @@ def read(path: Path) -> Bundle:
     Raises:
         BundleError: no such file, too large, or anything in it that can't be verified.
     """
+    return decode(content_of(path), str(path))
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a bundle, for `decode`, which refuses those of a larger file. Raises: BundleError."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_BUNDLE + 1)
+            return file.read(LARGEST_BUNDLE + 1)
     except OSError as error:
         raise BundleError(f"{path}: can't be read ({error.strerror}); give the path of an .easd file.") from error
-    return decode(content, str(path))
 
 
 def decode(content: bytes, source: str) -> Bundle:
@@ -269,7 +284,7 @@ def _array(content: bytes, dtype: np.dtype[Any], name: str, source: str) -> NDAr
         if fortran or found != dtype or size != len(rest):
             raise ValueError(f"{found} {shape} in {len(rest)} bytes, expected {dtype}")
         return np.frombuffer(rest, dtype).reshape(shape)
-    except (ValueError, SyntaxError, TypeError, OverflowError) as error:
+    except _UNREADABLE_ARRAY as error:
         raise BundleError(f"{source}: {name} is not an array that can be read ({error}).") from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from importlib.metadata import entry_points
 from typing import Annotated
 
@@ -55,12 +56,18 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run `edge-asd`; an error of ours is one line on standard error and its branch's exit code."""
+    """Run `edge-asd`; an error of ours is one line on standard error and its branch's exit code.
+
+    Any other exception is printed with its traceback, and doesn't leave with 1, which means a negative verdict.
+    """
     try:
         build()()
     except EdgeAsdError as error:
         sys.stderr.write(f"edge-asd: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EdgeAsdError.exit_code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,9 +88,12 @@ def _options(
 
 def start_logging(*, verbose: bool = False) -> None:
     """Log lines go to standard error, as everything for people does; in worker processes too."""
+    handler: logging.Handler = logging.StreamHandler()
+    if progress.console.is_terminal:  # elsewhere rich would break lines at 80 columns
+        handler = RichHandler(console=progress.console, show_path=False, show_time=False, show_level=verbose)
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",
-        handlers=[RichHandler(console=progress.console, show_path=False, show_time=False, show_level=verbose)],
+        handlers=[handler],
         force=True,
     )

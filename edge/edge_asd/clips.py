@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -38,7 +39,8 @@ def found(paths: Iterable[Path]) -> list[Path]:
     """
     clips = []
     for path in paths:
-        below = sound_files(path, below=True) if path.is_dir() else [path]
+        is_folder = os.path.isdir(path)  # false too where one may not look; reading it as a clip then says why
+        below = sound_files(path, below=True) if is_folder else [path]
         if not below:
             raise DataError(f"{path}: no WAV or FLAC file in this folder or below it; give a folder of clips.")
         clips += below

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_asd.cli import CommandLine
-from edge_asd.errors import CheckFailed, UsageError
+from edge_asd.errors import CheckFailed, DataError, UsageError
 
 if TYPE_CHECKING:
     from edge_asd.clips import ClipVerdict
@@ -49,16 +49,19 @@ def score(
     section: Annotated[str, typer.Option(help="Section of all clips; otherwise each file's name says it.")] = "",
     threshold: Annotated[str, typer.Option(help="decision, alarm or a number.")] = "decision",
     json: Json = False,
-    check: Annotated[bool, typer.Option("--check", help="Exit code 1 when any clip is anomalous.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit code 1 when a clip is anomalous, and all could be used.")
+    ] = False,
 ) -> None:
     """Score clips against the normal ones: CSV on standard output, with --json one object a line.
 
-    A clip that can't be used is named on standard error; the others are still scored.
+    A clip that can't be used is named on standard error, and the exit code is 4 in any case; the others are still
+    scored, and with --check their tally is said.
 
     Example: edge-asd score test/ --bundle fan.easd > scores.csv
     """
     from edge_asd import bundle as bundles
-    from edge_asd import clips, thresholds
+    from edge_asd import clips, progress, thresholds
 
     choice = thresholds.parse(threshold)
     opened = bundles.read(bundle)
@@ -73,9 +76,17 @@ def score(
         verdicts.append(verdict.verdict)
         write(verdict)
 
-    clips.judge_all(clips.ClipJudge(opened.detector(), sections, choice), waiting, section, take)
+    def tally() -> str:
+        return f"{verdicts.count('anomalous')} of {len(verdicts)} clips are anomalous."
+
+    try:
+        clips.judge_all(clips.ClipJudge(opened.detector(), sections, choice), waiting, section, take)
+    except DataError:
+        if check:
+            progress.say(f"edge-asd: {tally()}")
+        raise
     if check and "anomalous" in verdicts:
-        raise CheckFailed(f"{verdicts.count('anomalous')} of {len(verdicts)} clips are anomalous.")
+        raise CheckFailed(tally())
 
 
 def run(
@@ -119,14 +130,15 @@ def show_status(state: State = None, config: Config = None, json: Json = False) 
     found = status.read(folder)
     if found is None:
         raise CheckFailed(f"{folder}: nothing runs with this state folder, and nothing ever did; start `edge-asd run`.")
+    alive = status.alive(folder)
     if json:
         import msgspec
 
-        _json_line({**msgspec.structs.asdict(found), "alive": found.alive})
+        _json_line({**msgspec.structs.asdict(found), "alive": alive})
     else:
-        for line in [*status.describe(found), *_event_lines(folder, 3)]:
+        for line in [*status.describe(found, alive=alive), *_event_lines(folder, 3)]:
             typer.echo(line)
-    if not found.alive:
+    if not alive:
         raise CheckFailed(f"{folder}: the daemon doesn't run; start `edge-asd run`.")
 
 
@@ -234,4 +246,9 @@ def _csv_writer(columns: Sequence[str]) -> Callable[[ClipVerdict], None]:
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    return lambda verdict: writer.writerow(msgspec.structs.astuple(verdict))
+
+    def write(verdict: ClipVerdict) -> None:
+        writer.writerow(msgspec.structs.astuple(verdict))
+        sys.stdout.flush()
+
+    return write

@@ -19,7 +19,7 @@ from edge_asd import progress, status
 from edge_asd.capture import AudioSource, Block, source_of
 from edge_asd.clock import Clock, SystemClock, iso
 from edge_asd.config import DeviceConfig
-from edge_asd.errors import ConfigError
+from edge_asd.errors import ConfigError, StorageError
 from edge_asd.events import Event, Origin, event_of, line, raised_line
 from edge_asd.scoring import Detector, Score, StreamScorer
 from edge_asd.store import FILE_NAME, EventStore
@@ -102,7 +102,7 @@ def run(
     on_score: OnScore = lambda score: None,
     on_change: OnChange = lambda kind, event: None,
 ) -> Summary:
-    """Listen until the recording ends or SIGTERM or SIGINT comes.
+    """Listen until the recording ends or SIGTERM, SIGINT or SIGHUP comes.
 
     Args:
         config: what to listen to, and how.
@@ -114,12 +114,12 @@ def run(
         ConfigError: the bundle doesn't have the section.
         BundleError, MissingRequirement: the bundle can't be read or run here.
         CaptureError: the source gave up. What was heard is stored.
-        StorageError: the state folder can't be written.
+        StorageError: the state folder can't be written, or another daemon listens with it.
     """
     with _stop_on_signal() as stop:
         post = _post(config)
         source = source_of(config.capture, post.detector.front_end.sample_rate)
-        with EventStore(config.state / FILE_NAME, keep=config.events.keep) as store:
+        with status.alone(config.state), EventStore(config.state / FILE_NAME, keep=config.events.keep) as store:
             duty = Duty(post, store, config.state, clock=clock or SystemClock(), on_score=on_score, on_change=on_change)
             return listen(source, duty, stop)
 
@@ -132,8 +132,13 @@ def listen(source: AudioSource, duty: Duty, stop: threading.Event) -> Summary:
                 duty.take(block)
                 if stop.is_set():
                     break
-    finally:
-        duty.end()
+    except BaseException:
+        try:
+            duty.end()
+        except StorageError as error:  # what ended the listening matters more
+            progress.say(f"edge-asd: {error}")
+        raise
+    duty.end()
     return duty.summary(stopped=stop.is_set())
 
 
@@ -154,6 +159,7 @@ class Duty:
         self._alert: tuple[str, datetime] | None = None  # the event that lasts: its id, and when it was raised
         self._last_score: float | None = None
         self._scores = self._alerts = 0
+        self._silent = False  # the status can't be written, and that was said
         self._report()
 
     def take(self, block: Block) -> None:
@@ -184,35 +190,42 @@ class Duty:
             self._alert = uuid.uuid4().hex, self._clock.utc_now()
             self._alerts += 1
         event = self._event(change.episode, *self._alert)
-        self._store.put(event)
         if change.kind == "cleared":
             self._alert = None
         progress.say(raised_line(event) if change.kind == "raised" else f"CLEAR {line(event)}")
         self._on_change(change.kind, event)
+        self._store.put(event)  # last: an alert is told though the disk is full
 
     def _event(self, episode: Episode, identity: str, raised: datetime) -> Event:
         return event_of(identity, episode, self._post.origin, self._post.rule.threshold, raised)
 
     def _report(self) -> None:
+        """Write a status; where that fails it is said once, and listening goes on."""
         self._reported = self._clock.monotonic()
-        status.write(
-            self._folder,
-            status.Status(
-                pid=os.getpid(),
-                boot=status.boot_id(),
-                bundle=self._post.origin.bundle,
-                machine=self._post.origin.machine,
-                section=self._post.origin.section,
-                since=self._since,
-                updated=iso(self._clock.utc_now()),
-                heard_seconds=round(self._listener.seconds, 3),
-                scores=self._scores,
-                last_score=self._last_score,
-                threshold=self._post.rule.threshold,
-                alert=self._alert is not None,
-                lost_samples=self._listener.lost,
-                resident_mb=round(status.resident_mb(), 1),
-            ),
+        try:
+            status.write(self._folder, self._status())
+            self._silent = False
+        except StorageError as error:
+            if not self._silent:
+                progress.say(f"edge-asd: listening without a status: {error}")
+            self._silent = True
+
+    def _status(self) -> status.Status:
+        return status.Status(
+            pid=os.getpid(),
+            boot=status.boot_id(),
+            bundle=self._post.origin.bundle,
+            machine=self._post.origin.machine,
+            section=self._post.origin.section,
+            since=self._since,
+            updated=iso(self._clock.utc_now()),
+            heard_seconds=round(self._listener.seconds, 3),
+            scores=self._scores,
+            last_score=self._last_score,
+            threshold=self._post.rule.threshold,
+            alert=self._alert is not None,
+            lost_samples=self._listener.lost,
+            resident_mb=round(status.resident_mb(), 1),
         )
 
 
@@ -244,7 +257,7 @@ def _only_section(config: DeviceConfig, sections: list[str]) -> str:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; what they did before they do again afterwards."""
+    """An event that SIGTERM, SIGINT and SIGHUP set; what they did before they do again afterwards."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may ask for signals
         yield stop
@@ -253,7 +266,10 @@ def _stop_on_signal() -> Iterator[threading.Event]:
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has us go on
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

@@ -1,6 +1,6 @@
 """Every way in which edge-asd refuses to go on, as one tree; each branch has its exit code.
 
-    EdgeAsdError
+    EdgeAsdError            70   never raised itself: the code that an unforeseen exception leaves with
     ├── CheckFailed          1   a verdict or a check came out negative; nothing is broken
     ├── UsageError           2   the command was called wrongly
     ├── ConfigError          3   a configuration file says something that can't be
@@ -15,7 +15,8 @@
     └── TrainingError       10   training or export did not give a usable result
 
 A message is one sentence or two: what was found, what was expected, where, and how to mend it.
-The command line prints it on one line and leaves with the branch's code (`edge_asd.cli`).
+The command line prints it on one line and leaves with the branch's code (`edge_asd.cli`). An exception from outside
+this tree is a fault in the program: its traceback is printed.
 """
 
 from __future__ import annotations

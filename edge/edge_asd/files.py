@@ -59,6 +59,11 @@ def unwritable(path: Path, error: OSError) -> StorageError:
     )
 
 
+def unreadable(path: Path, error: OSError) -> StorageError:
+    """The error to raise where `path` can't be read."""
+    return StorageError(f"{path}: can't be read ({error.strerror or error}); mend the permissions.")
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)

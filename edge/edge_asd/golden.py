@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from edge_asd.bundle import Bundle
-from edge_asd.errors import BundleError
+from edge_asd.errors import BundleError, ClipError
 from edge_asd.front_end import Samples
 from edge_asd.model import Runtime
 from edge_asd.scoring import embed_clip
@@ -39,7 +39,10 @@ def check(bundle: Bundle, *, runtime: Runtime | None = None) -> GoldenResult:
     """Score the bundle's golden clip on this machine. Raises: BundleError, MissingRequirement."""
     expected = bundle.manifest.golden
     detector = bundle.detector(runtime=runtime)
-    embedding = embed_clip(detector.front_end, detector.windows, detector.model, waveform(bundle))
+    try:
+        embedding = embed_clip(detector.front_end, detector.windows, detector.model, waveform(bundle))
+    except ClipError as error:
+        raise BundleError(f"{bundle.source}: golden.wav can't be scored ({error}); export the bundle again.") from error
     score = detector.bank(expected.section).nearest(embedding).distance
     step = float(np.abs(embedding - bundle.golden_embedding).max())
     used = detector.model.name

@@ -19,6 +19,7 @@ NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")  # of a machine type and of a section:
 
 Count = Annotated[int, Meta(ge=1)]
 Distance = Annotated[float, Meta(ge=0)]
+Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -75,7 +76,7 @@ class Golden(Record, frozen=True):
     section: str
     score: Distance
     runtime: str
-    tolerance: float
+    tolerance: Annotated[float, Meta(ge=0, le=1)]
 
 
 class Entry(Record, frozen=True):
@@ -110,7 +111,7 @@ class Manifest(Record, frozen=True):
     dimensions: Count
     quantisation: Quantisation
     golden: Golden
-    minimum_runtime: str
+    minimum_runtime: Version
     data_fingerprint: Sha256
     config_fingerprint: Sha256
     entries: dict[str, Entry]

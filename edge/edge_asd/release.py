@@ -16,9 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asd import files, release_checks, release_steps
-from edge_asd.errors import DeploymentError, EdgeAsdError
+from edge_asd.errors import DeploymentError, EdgeAsdError, StorageError
 from edge_asd.release_steps import Incoming
-from edge_asd.release_tree import Record, Release, Tree, leftovers, linked, locked, read_record, recover
+from edge_asd.release_tree import (
+    Record,
+    Release,
+    Tree,
+    begin_record,
+    leftovers,
+    linked,
+    locked,
+    read_record,
+    recover,
+    relink,
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +96,13 @@ def activate(root: Path, path: Path, given: Provision, *, report: Report = _sile
     Raises:
         BundleError: the bundle can't be verified; nothing was touched.
         DeploymentError: the release was refused or rolled back, or another deployment is at work.
-        StorageError: the device's disk can't be written.
+        StorageError: the device's disk can't be written; what ran before still runs.
     """
     tree = Tree(root)
     incoming = release_steps.identify(path)
     with _storage_errors(root), locked(tree):
         record = _begin(tree, report)
-        if _runs_already(tree, record, incoming):
+        if _runs_already(tree, record, incoming, given):
             report("unchanged", f"{incoming.release} runs already")
             return Deployed(incoming.release, record.previous, changed=False)
         with _or_as_before(tree, incoming.release):
@@ -145,13 +156,16 @@ def plan(root: Path, path: Path, given: Provision) -> list[str]:
     record = read_record(tree)
     after = record.with_current(incoming.release)
     changes = [f"remove {path}, left over from a deployment that broke off" for path in leftovers(tree)]
-    if _runs_already(tree, record, incoming):
+    if _runs_already(tree, record, incoming, given):
         return changes
     release_steps.check_site(tree, incoming.bundle, given.first_config)
-    changes.append(f"write {tree.release(incoming.release).folder}, {len(incoming.content) / 1e6:.1f} MB")
+    release = tree.release(incoming.release)
+    if not release_steps.is_intact(release, incoming, given.environment):
+        changes.append(f"write {release.folder}, {len(incoming.content) / 1e6:.1f} MB")
     if not tree.config.exists():
         changes.append(f"write {tree.config}, the site's own from then on")
-    changes.append(f"switch {tree.current}: {record.current or 'nothing'} -> {after.current}")
+    if after.current != record.current:
+        changes.append(f"switch {tree.current}: {record.current or 'nothing'} -> {after.current}")
     if after.previous != record.previous:
         changes.append(f"keep {after.previous} as {tree.previous}")
     changes += [f"remove {tree.release(old).folder}" for old in record.releases if old not in after.releases]
@@ -179,11 +193,17 @@ def _begin(tree: Tree, report: Report) -> Record:
     """Clear away what is left of a deployment that broke off; give what is committed."""
     for path in recover(tree):
         report("recover", f"removed {path}, left over from a deployment that broke off")
+    tree.releases.mkdir(exist_ok=True)
+    begin_record(tree)
     return read_record(tree)
 
 
-def _runs_already(tree: Tree, record: Record, incoming: Incoming) -> bool:
-    return record.current == incoming.release and release_steps.is_intact(tree.release(incoming.release), incoming)
+def _runs_already(tree: Tree, record: Record, incoming: Incoming, given: Provision) -> bool:
+    return (
+        record.current == incoming.release
+        and tree.config.exists()
+        and release_steps.is_intact(tree.release(incoming.release), incoming, given.environment)
+    )
 
 
 @contextmanager
@@ -192,17 +212,26 @@ def _or_as_before(tree: Tree, release: str) -> Iterator[None]:
 
     Raises:
         DeploymentError: says why, and what runs now.
+        StorageError: the same, where the reason is the disk.
     """
+    ran = linked(tree.current)
     had_config = tree.config.exists()
+    environment = tree.release(release).environment
+    ran_in = environment.readlink() if environment.is_symlink() else None
     try:
-        yield
+        with _storage_errors(tree.root):
+            yield
     except BaseException as error:  # Ctrl-C too: nobody has seen the new release work yet
-        switched = linked(tree.current) == release
+        switched = linked(tree.current) != ran
         recover(tree)
-        if not had_config and linked(tree.current) != release:
-            tree.config.unlink(missing_ok=True)
+        if linked(tree.current) == ran:  # else it was committed
+            if not had_config:
+                tree.config.unlink(missing_ok=True)
+            if ran_in and environment.readlink() != ran_in:
+                relink(environment, ran_in)
         if isinstance(error, EdgeAsdError):
-            raise DeploymentError(_refusal(tree, release, error, switched)) from error
+            kind = StorageError if isinstance(error, StorageError) else DeploymentError
+            raise kind(_refusal(tree, release, error, switched)) from error
         raise
 
 

@@ -24,6 +24,7 @@ from edge_asd.release_tree import (
     Tree,
     point,
     recover,
+    relink,
     write_record,
 )
 
@@ -49,16 +50,15 @@ class _Description(msgspec.Struct, frozen=True):
 
 def identify(path: Path) -> Incoming:
     """Read and verify a bundle, and name the release that it makes. Raises: BundleError."""
-    heard = bundle.read(path)
-    content = path.read_bytes()
-    release = f"{heard.manifest.machine}-{bundle.digest(content)}"
-    return Incoming(release, content, heard)
+    content = bundle.content_of(path)
+    heard = bundle.decode(content, str(path))
+    return Incoming(f"{heard.manifest.machine}-{heard.digest}", content, heard)
 
 
 def stage(tree: Tree, incoming: Incoming, environment: Path) -> Release:
     """Put a release together beside the others, all of it on the disk before the next step.
 
-    One that is kept already is taken as it is, and only mended where its files are damaged.
+    One that is kept already is taken as it is, and only mended where its files are damaged or it runs elsewhere.
 
     Args:
         tree: the device.
@@ -80,7 +80,7 @@ def stage(tree: Tree, incoming: Incoming, environment: Path) -> Release:
         id=incoming.release,
         machine=incoming.bundle.manifest.machine,
         sections=tuple(sorted(incoming.bundle.manifest.sections)),
-        bundle=bundle.digest(incoming.content),
+        bundle=incoming.bundle.digest,
         edge_asd=__version__,
     )
     # The last file: writing it syncs the folder, and so the names of all the others.
@@ -148,31 +148,37 @@ def tidy(tree: Tree) -> None:
     recover(tree)
 
 
-def is_intact(release: Release, incoming: Incoming) -> bool:
-    """Whether a release still is what was deployed: its bundle byte for byte, its interpreter in place."""
+def is_intact(release: Release, incoming: Incoming, environment: Path) -> bool:
+    """Whether a release still is what was deployed: its bundle byte for byte, and it runs in this environment."""
+    return _holds(release, incoming) and _runs_in(release, environment)
+
+
+def _mend(release: Release, incoming: Incoming, environment: Path) -> None:
+    if not _runs_in(release, environment):
+        _link_environment(release, environment)
+    if not _holds(release, incoming):
+        files.write_bytes(release.bundle, incoming.content)
+
+
+def _holds(release: Release, incoming: Incoming) -> bool:
     try:
-        return release.bundle.read_bytes() == incoming.content and release.python.exists()
+        return release.bundle.read_bytes() == incoming.content
     except OSError:
         return False
 
 
-def _mend(release: Release, incoming: Incoming, environment: Path) -> None:
-    if not release.python.exists():
-        release.environment.unlink(missing_ok=True)
-        _link_environment(release, environment)
-        files.sync(release.folder)
-    if not is_intact(release, incoming):
-        files.write_bytes(release.bundle, incoming.content)
+def _runs_in(release: Release, environment: Path) -> bool:
+    return release.python.exists() and _same(release.environment, environment)
 
 
 def _link_environment(release: Release, environment: Path) -> None:
-    """Lend a release an environment that is there already."""
+    """Lend a release an environment that is there already; it may be running in another one meanwhile."""
     if not (environment / "bin" / "python").exists():
         raise DeploymentError(
             f"{environment}: has no bin/python, so no release can run in it; install edge-asd in a virtual "
             "environment (python3 -m venv) and deploy from there."
         )
-    release.environment.symlink_to(environment.resolve(), target_is_directory=True)
+    relink(release.environment, environment.resolve())
 
 
 def _settings(tree: Tree, first_config: str | None) -> DeviceConfig:

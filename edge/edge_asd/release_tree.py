@@ -12,18 +12,17 @@ transaction that was broken off, and `recover` removes it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from edge_asd import files
+from edge_asd import files, lock
 from edge_asd.errors import DeploymentError
 
 MOST_RELEASES = 3  # current, previous and one more: each may hold a whole environment, and cards are small
@@ -152,18 +151,21 @@ def read_record(tree: Tree) -> Record:
     """What is committed, as far as it is still there; nothing before the first deployment.
 
     Raises:
-        DeploymentError: the record can't be understood. Nothing is guessed, for what it doesn't name gets removed.
+        DeploymentError: the record can't be understood, or is gone though there are releases. Nothing is guessed,
+            for what it doesn't name gets removed.
     """
     try:
         with tree.record.open("rb") as file:
             record = msgspec.json.decode(file.read(LARGEST_RECORD), type=Record)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if _releases(tree):
+            raise _unknown(tree, "is gone, though there are releases") from error
         return Record()
     except msgspec.DecodeError as error:
-        raise _unreadable(tree, str(error)) from error
+        raise _unknown(tree, f"can't be understood ({error})") from error
     for release in record.releases:
         if not is_release_id(release):
-            raise _unreadable(tree, f"it names a release {release!r}")
+            raise _unknown(tree, f"can't be understood (it names a release {release!r})")
     return Record(tuple(release for release in record.releases if tree.release(release).folder.is_dir()))
 
 
@@ -172,36 +174,49 @@ def write_record(tree: Tree, record: Record) -> None:
     files.write_bytes(tree.record, msgspec.json.encode(record) + b"\n")
 
 
+def begin_record(tree: Tree) -> None:
+    """Write an empty record where there is none: with it in place before any release is, its absence means loss.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    if not tree.record.exists():
+        write_record(tree, Record())
+
+
 def linked(link: Path) -> str | None:
     """The id of the release that a link names, or None where there is no link."""
     return Path(os.readlink(link)).name if link.is_symlink() else None
 
 
 def point(link: Path, release: str | None) -> None:
-    """Let a link name this release, or be no more; by rename, so that at any instant it names one or the other."""
+    """Let a link name this release, or be no more; at any instant it names one or the other."""
     if linked(link) == release:
         return
     if release is None:
         link.unlink()
+        files.sync(link.parent)
     else:
-        beside = _beside(link)
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(Path("releases") / release)
-        beside.replace(link)
+        relink(link, Path("releases") / release)
+
+
+def relink(link: Path, target: Path) -> None:
+    """Let a link lead to a target, by rename."""
+    beside = _beside(link)
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(link)
     files.sync(link.parent)
 
 
 def leftovers(tree: Tree) -> list[Path]:
     """What a transaction left behind that was broken off, and releases that were pruned from the record."""
     kept = read_record(tree).releases
-    found = [link for link in (_beside(tree.current), _beside(tree.previous)) if link.is_symlink()]
+    links = [tree.current, tree.previous, *(Release(folder.name, folder).environment for folder in _releases(tree))]
+    found = [beside for beside in map(_beside, links) if beside.is_symlink()]
     found += [*tree.home.glob(f"{_HEALTH}*"), *_half_written(tree.record), *_half_written(tree.config)]
-    if tree.releases.is_dir():
-        found += [
-            folder
-            for folder in sorted(tree.releases.iterdir())
-            if folder.name.startswith(_STAGING) or (is_release_id(folder.name) and folder.name not in kept)
-        ]
+    found += sorted(tree.releases.glob(f"{_STAGING}*"))
+    found += [folder for folder in _releases(tree) if folder.name not in kept]
     return found
 
 
@@ -222,22 +237,20 @@ def recover(tree: Tree) -> list[Path]:
     return found
 
 
-@contextmanager
-def locked(tree: Tree) -> Iterator[None]:
-    """Keep a second deployment out. The kernel lets go of the lock when this process ends, however it ends.
+def locked(tree: Tree) -> AbstractContextManager[None]:
+    """Keep a second deployment out. Raises: DeploymentError where another is at work, StorageError."""
 
-    Raises:
-        DeploymentError: another deployment is at work.
-    """
-    tree.releases.mkdir(parents=True, exist_ok=True)
-    with (tree.home / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DeploymentError(
-                f"{tree.home}: another deployment is at work there; wait until it is done, then run this one again."
-            ) from error
-        yield
+    def refusal() -> DeploymentError:
+        return DeploymentError(
+            f"{tree.home}: another deployment is at work there; wait until it is done, then run this one again."
+        )
+
+    return lock.hold(tree.home / "lock", refusal)
+
+
+def _releases(tree: Tree) -> list[Path]:
+    """The folders of all releases, those included that the record doesn't know."""
+    return sorted(folder for folder in tree.releases.glob("*") if is_release_id(folder.name))
 
 
 def _beside(link: Path) -> Path:
@@ -250,8 +263,8 @@ def _half_written(path: Path) -> list[Path]:
     return [other for other in path.parent.glob(f".{path.name}.*") if beside.fullmatch(other.name)]
 
 
-def _unreadable(tree: Tree, reason: str) -> DeploymentError:
+def _unknown(tree: Tree, found: str) -> DeploymentError:
     return DeploymentError(
-        f"{tree.record}: can't be understood ({reason}); write into it the id under {tree.releases} that is to run, "
+        f"{tree.record}: {found}; write into it the id under {tree.releases} that is to run, "
         'such as {"releases": ["fan-0123456789abcdef"]}, then run the same command again.'
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from edge_asd import lock
 from edge_asd.errors import StorageError
-from edge_asd.files import unwritable
+from edge_asd.files import unreadable, unwritable
 
 FILE_NAME = "status.json"
+LOCK_NAME = "lock"
 LARGEST_STATUS = 64 << 10  # bytes
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -49,18 +53,33 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lost_samples: int
     resident_mb: float
 
-    @property
-    def alive(self) -> bool:
-        """The process that wrote this still runs."""
-        if self.boot != boot_id():
-            return False
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a second daemon off the folder, for as long as the block lasts. Raises: StorageError."""
+    path = folder / LOCK_NAME
+
+    def refusal() -> StorageError:
+        return StorageError(
+            f"{folder}: process {path.read_text().strip()} listens with this state folder already; end it, "
+            "or give this one another `state` in its device.toml."
+        )
+
+    with lock.hold(path, refusal):
         try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # it is there, and another user's
-            return True
-        return True
+            path.write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            raise unwritable(path, error) from error
+        yield
+
+
+def alive(folder: Path) -> bool:
+    """Whether a daemon runs with this folder. Its lock says so, not its number: another process may have that by now.
+
+    Raises:
+        StorageError: the lock can't be read.
+    """
+    return lock.is_held(folder / LOCK_NAME)
 
 
 def write(folder: Path, status: Status) -> None:
@@ -86,14 +105,14 @@ def read(folder: Path) -> Status | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{path}: can't be read ({error.strerror}); mend the permissions.") from error
+        raise unreadable(path, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: is no status ({error}); start `edge-asd run`, which writes it anew.") from error
 
 
-def describe(status: Status) -> list[str]:
-    """The status in lines for people."""
-    state = f"runs as process {status.pid}" if status.alive else f"does not run: process {status.pid} is gone"
+def describe(status: Status, *, alive: bool) -> list[str]:
+    """The status in lines for people, and whether the daemon that wrote it still runs."""
+    state = f"runs as process {status.pid}" if alive else f"does not run: process {status.pid} is gone"
     last = "no score yet" if status.last_score is None else f"last score {status.last_score:.4g}"
     return [
         f"{status.machine} {status.section}: {state}",

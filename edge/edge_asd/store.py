@@ -12,6 +12,7 @@ from typing import Self
 
 from edge_asd.errors import StorageError
 from edge_asd.events import Event
+from edge_asd.files import unreadable
 
 FILE_NAME = "events.sqlite"
 SCHEMA_VERSION = 1
@@ -82,16 +83,25 @@ class EventStore:
 
     def _open(self, read_only: bool) -> sqlite3.Connection:
         if read_only:
-            if not self._path.is_file():
-                raise StorageError(
-                    f"{self._path}: there is no such file; has `edge-asd run` run with this state folder?"
-                )
-            return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+            return self._open_read_only()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self._path.parent}: can't be made ({error.strerror}); mend `state`.") from error
         return sqlite3.connect(self._path)
+
+    def _open_read_only(self) -> sqlite3.Connection:
+        """Make no file: beside a database that nobody writes to SQLite would make two, which a reader may not."""
+        try:
+            if not self._path.is_file():
+                raise StorageError(
+                    f"{self._path}: there is no such file; has `edge-asd run` run with this state folder?"
+                )
+            written_to = self._path.with_name(f"{self._path.name}-wal").exists()
+        except OSError as error:
+            raise unreadable(self._path, error) from error
+        how = "mode=ro" if written_to else "mode=ro&immutable=1"
+        return sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True)
 
     def _prepare(self, read_only: bool) -> None:
         [version] = self._connection.execute("PRAGMA user_version").fetchone()
@@ -105,15 +115,20 @@ class EventStore:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA journal_size_limit = 1048576")
-        with self._connection:
-            self._connection.execute(_SCHEMA)
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version != SCHEMA_VERSION:
+            with self._connection:
+                self._connection.execute(_SCHEMA)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise StorageError(
+                    f"{self._path}: another program has it locked; end that one, then run the same command again."
+                ) from error
             raise StorageError(f"{self._path}: can't be used ({error}); free space or mend the permissions.") from error
         except sqlite3.DatabaseError as error:
             raise StorageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from edge_asd import bundle as bundles
+from edge_asd import golden
 from edge_asd import manifest as manifests
 from edge_asd.bank import Bank
 from edge_asd.bundle import Bundle
@@ -221,6 +224,20 @@ def test_an_array_whose_header_lies_about_its_size(content: bytes) -> None:
         assert f"{name} is not an array that can be read" in refused(replaced(content, name, lie.getvalue()))
 
 
+@pytest.mark.parametrize("text", ["{'descr': (", "-" * 9000 + "1", "{'descr': '<f4'" + "," * 3, "[" * 9000, "\x00"])
+def test_an_array_whose_header_is_no_header(content: bytes, text: str) -> None:
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+    assert "golden.npy is not an array that can be read" in refused(replaced(content, "golden.npy", header))
+
+
+def test_a_golden_clip_that_is_too_short(tiny_bundle: Path) -> None:
+    whole = bundles.read(tiny_bundle)
+    short = io.BytesIO()
+    soundfile.write(short, golden.waveform(whole)[:100], 16000, format="WAV")
+    with pytest.raises(BundleError, match=r"golden\.wav can't be scored \(too short"):
+        golden.check(dataclasses.replace(whole, golden_wav=short.getvalue()))
+
+
 def test_an_array_of_objects_is_never_unpickled(content: bytes) -> None:
     file = io.BytesIO()
     np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -262,6 +279,10 @@ def test_a_later_program_needed(content: bytes) -> None:
         ({"input_scaling": {"mean": 0.0, "std": 0.0}}, "input_scaling"),
         ({"data_fingerprint": "abc"}, "data_fingerprint"),
         ({"golden": {"section": "09", "score": 1.0, "runtime": "", "tolerance": 0.1}}, "section '09'"),
+        ({"golden": {"section": "00", "score": 1.0, "runtime": "", "tolerance": 1e9}}, "tolerance"),
+        ({"minimum_runtime": "0.1.0 or so"}, "minimum_runtime"),
+        ({"minimum_runtime": "9" * 5000}, "minimum_runtime"),
+        ({"minimum_runtime": "0.1.0\n"}, "minimum_runtime"),
     ],
 )
 def test_a_manifest_that_can_not_be(content: bytes, change: dict[str, object], says: str) -> None:
@@ -304,15 +325,22 @@ def test_a_compressed_entry(content: bytes) -> None:
     assert "compressed or encrypted" in refused(file.getvalue())
 
 
-@pytest.mark.parametrize("where", ["before", "behind", "comment"])
+@pytest.mark.parametrize("where", ["before", "between", "behind", "comment"])
 def test_bytes_that_belong_to_no_entry(content: bytes, where: str) -> None:
     if where == "before":
         hidden = b"#!/bin/sh\n" + content
+    elif where == "between":
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, data in unzipped(content).items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+                archive.start_dir += 7  # where the next entry goes
+        hidden = file.getvalue()
     elif where == "behind":
         hidden = content + b"payload"
     else:
         hidden = content[:-2] + struct.pack("<H", 7) + b"payload"
-    assert refused(hidden)
+    assert "bytes that belong to no entry" in refused(hidden)
 
 
 def test_a_bank_that_is_not_finite(content: bytes) -> None:

@@ -160,6 +160,27 @@ def test_quiet_command_gives_empty_blocks_and_is_ended(monkeypatch: pytest.Monke
         os.kill(process.pid, 0)
 
 
+def test_command_that_gives_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(command, "DEAF_SECONDS", 0.3)
+    program = "import sys, time; sys.stdout.buffer.write(bytes(1024)); sys.stdout.flush(); time.sleep(60)"
+    samples, complaint = heard_until_it_ends(CommandSource(python(program)))
+    assert len(samples) == 512
+    assert complaint.endswith("gave no sample for 0.3 s; it said nothing")
+
+
+@pytest.mark.parametrize("leader", ["exit 0", "sleep 60"])
+def test_what_the_command_started_ends_with_it(tmp_path: Path, leader: str) -> None:
+    (tmp_path / "helper").write_text(f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 1; done")
+    started = f"sh {tmp_path}/helper & until [ -s {tmp_path}/pid ]; do :; done; head -c 1024 /dev/zero; {leader}"
+    with CommandSource(["sh", "-c", started]) as source:
+        next(iter(source))
+        process = source._process
+    assert process.returncode is not None
+    helper = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    assert not helper.exists() or helper.read_text().split()[2] == "Z"  # nobody has buried it yet
+
+
 def test_stubborn_command_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "PATIENCE_SECONDS", 0.2)
     program = (

@@ -25,7 +25,7 @@ from edge_asd.bank import Bank
 from edge_asd.capture import Block
 from edge_asd.config import load
 from edge_asd.daemon import Duty, Post, Summary, listen, run
-from edge_asd.errors import CaptureError, ConfigError
+from edge_asd.errors import CaptureError, ConfigError, StorageError
 from edge_asd.events import Event, Origin
 from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.scoring import Detector, Score, embed_clip
@@ -248,8 +248,41 @@ def test_status_says_it_all_and_at_most_once_a_second(tmp_path: Path, monkeypatc
     assert (last.heard_seconds, last.scores, last.last_score) == (16.0, len(heard.scores), heard.scores[-1].value)
     assert (last.threshold, last.alert, last.lost_samples) == (3.0, True, 0)
     assert 10 < last.resident_mb < 10_000
-    assert last.alive
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".new"] == []
+
+
+def full_disk(*arguments: object) -> None:
+    raise StorageError("the disk is full")
+
+
+def test_an_alert_is_told_though_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(EventStore, "put", full_disk)
+    heard = Run(tmp_path, blocks(np.concatenate([noise(12), tone(5)])))
+    with pytest.raises(StorageError, match="the disk is full"):
+        heard.go()
+    assert [kind for kind, _ in heard.changes] == ["raised"]
+    assert "ALERT" in capsys.readouterr().err
+
+
+def test_a_status_that_cannot_be_written_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "write", full_disk)
+    assert Run(tmp_path, blocks(noise(12))).go().heard_seconds == 12.0
+    assert capsys.readouterr().err == "edge-asd: listening without a status: the disk is full\n"
+
+
+def test_the_source_that_gave_up_is_what_is_said_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = Run(tmp_path, ())
+    fill = lambda: monkeypatch.setattr(EventStore, "put", full_disk)  # noqa: E731
+    heard.source = Recording([*blocks(noise(12)), *blocks(tone(5)), fill, CaptureError("unplugged")], heard.clock)
+    with pytest.raises(CaptureError, match="unplugged"):
+        heard.go()
+    assert capsys.readouterr().err.endswith("edge-asd: the disk is full\n")
 
 
 def device_toml(folder: Path, bundle: Path, capture: str, top: str = 'section = "00"') -> Path:
@@ -266,6 +299,12 @@ def test_run_from_a_configuration(tmp_path: Path, tiny_bundle: Path) -> None:
     assert summary == Summary(12.0, len(scores), 0, 0, stopped=False)
     assert len(scores) == 8
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_one_daemon_a_state_folder(tmp_path: Path, tiny_bundle: Path) -> None:
+    config = load(device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"'))
+    with status.alone(config.state), pytest.raises(StorageError, match=f"process {os.getpid()} listens with this"):
+        run(config)
 
 
 @pytest.mark.parametrize("top", ['section = "77"', ""])
@@ -291,13 +330,14 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, tiny_bundle: Path, number: signal.Signals) -> None:
     soundfile.write(tmp_path / "a.wav", noise(120), RATE)
     child = started(device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"'), "--json")
     with child:
         try:
             wait_for(lambda: (found := status.read(tmp_path / "state")) and found.heard_seconds > 0)
+            assert status.alive(tmp_path / "state")
             child.send_signal(number)
             _, said = child.communicate(timeout=30)
         finally:
@@ -306,7 +346,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, tiny_bundle: Path, number: sig
     assert said.splitlines()[-1].startswith("stopped: ")
     last = read_status(tmp_path / "state")
     assert last.pid == child.pid
-    assert not last.alive
+    assert not status.alive(tmp_path / "state")
 
 
 def test_a_signal_ends_it_though_the_microphone_says_nothing(tmp_path: Path, tiny_bundle: Path) -> None:

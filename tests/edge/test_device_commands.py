@@ -19,8 +19,9 @@ import pytest
 import soundfile
 
 from edge_asd import bundle as bundles
-from edge_asd import status
+from edge_asd import cli, commands, status
 from edge_asd.audio import read_clip
+from edge_asd.clips import ClipVerdict
 from edge_asd.events import Event
 from edge_asd.manifest import Manifest
 from edge_asd.scoring import ClipScorer
@@ -126,6 +127,45 @@ def test_check_is_exit_code_1(tmp_path: Path, tiny_bundle: Path) -> None:
     assert edge_asd("score", path, "-b", tiny_bundle, "--check", "--threshold", "1000").returncode == 0
 
 
+def test_check_with_a_clip_that_cannot_be_used(tmp_path: Path, tiny_bundle: Path) -> None:
+    clip(tmp_path / "section_00_a.wav")
+    not_a_wav(tmp_path / "section_00_b.wav")
+    done = edge_asd("score", tmp_path, "-b", tiny_bundle, "--check", "--threshold", "1e-9")
+    assert done.returncode == 4
+    tally, refusal = done.stderr.splitlines()
+    assert tally == "edge-asd: 1 of 1 clips are anomalous."
+    assert "section_00_b.wav" in refusal
+
+
+def test_a_verdict_reaches_the_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scores.csv"
+    with path.open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        write = commands._csv_writer(ClipVerdict.__struct_fields__)
+        write(ClipVerdict(file="a", section="00", score=1.0, threshold=2.0, verdict="normal", nearest="b"))
+        assert path.read_text().endswith("a,00,1.0,2.0,normal,b\n")
+
+
+def test_a_fault_of_the_program_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "build", lambda: fault)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_log_lines_in_a_file_are_not_broken(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tmp_path / f"section_00_{'a' * 100}.wav"
+    soundfile.write(path, np.random.default_rng(0).standard_normal((160000, 2)) / 20, RATE)
+    done = edge_asd("score", path, "-b", tiny_bundle)
+    assert done.stderr == f"{path}: 2 channels mixed down to one\n"
+
+
 def not_a_wav(path: Path) -> None:
     path.write_bytes(b"this is no sound at all, but some text" * 10)
 
@@ -148,6 +188,10 @@ def too_short(path: Path) -> None:
     clip(path, 1.0)
 
 
+def unheard_of(path: Path) -> None:
+    """The system won't even look for it."""
+
+
 def missing(path: Path) -> None:
     path.unlink(missing_ok=True)
 
@@ -165,6 +209,7 @@ def empty_folder(path: Path) -> None:
         (not_finite, "section_00_a.wav", "not finite"),
         (too_short, "section_00_a.wav", "too short"),
         (missing, "section_00_a.wav", "there is no such file"),
+        (unheard_of, f"section_00_{'a' * 300}.wav", "can't be read (File name too long)"),
         (empty_folder, "section_00_a", "no WAV or FLAC file"),
         (clip, "section_07_a.wav", "its name says section 07, the bundle has 00, 01"),
         (clip, "a.wav", "its name doesn't say its section"),
@@ -277,7 +322,16 @@ def test_run_with_a_configuration_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_status_of_a_living_daemon(tmp_path: Path) -> None:
-    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    program = f"""
+from pathlib import Path
+from edge_asd import status
+with status.alone(Path({str(tmp_path)!r})):
+    print("listening", flush=True)
+    input()
+"""
+    sleeper = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert sleeper.stdout
+    assert sleeper.stdout.readline()
     running = status.Status(
         pid=sleeper.pid,
         boot=status.boot_id(),
@@ -305,8 +359,8 @@ def test_status_of_a_living_daemon(tmp_path: Path) -> None:
     for words in ("alert      off, last score 1.25", "190 scores, 3 samples lost", "strange since 10.0 s"):
         assert words in told.stdout
     assert edge_asd("status", "--state", tmp_path).returncode == 1  # it has ended meanwhile
-    status.write(tmp_path, msgspec.structs.replace(running, pid=1, boot="an earlier boot"))
-    assert edge_asd("status", "--state", tmp_path).returncode == 1  # process 1 lives, but isn't that one
+    status.write(tmp_path, msgspec.structs.replace(running, pid=os.getpid()))
+    assert edge_asd("status", "--state", tmp_path).returncode == 1  # this process lives, but isn't that one
 
 
 def test_status_where_nothing_ever_ran(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import os
 import subprocess
@@ -394,6 +395,58 @@ def test_a_damaged_record_is_not_guessed_at(device: SimulatedDevice, bundles: li
         with pytest.raises(DeploymentError, match="can't be understood"):
             device.deploy(bundles[1])
         assert snapshot(device.root) == before
+
+
+def test_a_record_that_is_lost_is_not_guessed_at(device: SimulatedDevice, bundles: list[Path]) -> None:
+    device.deploy(bundles[0])
+    device.tree.record.unlink()
+    before = snapshot(device.root)
+    with pytest.raises(DeploymentError, match="is gone, though there are releases; write into it the id"):
+        device.deploy(bundles[1])
+    assert snapshot(device.root) == before
+
+
+def test_another_environment_is_a_change(device: SimulatedDevice, bundles: list[Path], tmp_path: Path) -> None:
+    device.deploy(bundles[0])
+    newer = simulated(tmp_path / "newer")
+    assert replace(device, environment=newer).deploy(bundles[0]).changed
+    assert (device.tree.current / "venv").resolve() == newer
+    before = snapshot(device.root)
+    sick = replace(device, environment=simulated(tmp_path / "sick", golden="exit 3"))
+    with pytest.raises(DeploymentError, match=r"did not pass.* runs as before"):
+        sick.deploy(bundles[0])
+    assert snapshot(device.root) == before
+
+
+def test_settings_that_are_gone_are_written_again(device: SimulatedDevice, bundles: list[Path], tmp_path: Path) -> None:
+    device.deploy(bundles[0])
+    device.tree.config.unlink()
+    assert release.plan(device.root, bundles[0], device.given) == [
+        f"write {device.tree.config}, the site's own from then on"
+    ]
+    before = snapshot(device.root)
+    sick = replace(device, environment=simulated(tmp_path / "sick", health="exit 9"))
+    with pytest.raises(DeploymentError, match="left with code 9"):
+        sick.deploy(bundles[0])
+    assert snapshot(device.root) == before
+    assert device.deploy(bundles[0]).changed
+    assert device.tree.config.read_text() == CONFIG
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), StorageError("the disk is full")])
+def test_a_disk_that_fills_up_is_a_storage_error(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+
+    def full(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(release_steps.files, "write_bytes", full)
+    with pytest.raises(StorageError, match=r"was refused: .*[Nn]o space left|was refused: the disk is full"):
+        device.deploy(bundles[1])
+    assert snapshot(device.root) == before
 
 
 def test_an_environment_must_be_one(device: SimulatedDevice, bundles: list[Path], tmp_path: Path) -> None:

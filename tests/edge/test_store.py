@@ -122,6 +122,39 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
         EventStore(tmp_path / "events.sqlite")
 
 
+def test_a_database_that_is_locked(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    with EventStore(path) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        store._connection.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(StorageError, match="another program has it locked"):
+            store.put(EVENT)
+        other.close()
+
+
+def test_opening_again_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    with EventStore(path) as store:
+        store.put(EVENT)
+    with EventStore(path):
+        assert (tmp_path / "events.sqlite-wal").stat().st_size == 0
+
+
+def test_a_reader_needs_to_write_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    with EventStore(path) as store:
+        store.put(EVENT)
+    with EventStore(path, read_only=True) as reader:
+        assert reader.newest(1) == [EVENT]
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_one_may_not_look_for(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="can't be read"):
+        EventStore(tmp_path / ("a" * 300), read_only=True)
+
+
 def test_readers_make_nothing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="there is no such file"):
         EventStore(tmp_path / "events.sqlite", read_only=True)

@@ -13,7 +13,10 @@ from common import ROOT
 from edge_asd import errors
 from edge_asd.cli import build
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "firmware_configs/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SHOWN = re.compile(r"^(?:\$ )?(edge-asd (?:[^`\n\\]|\\\n)+)", re.MULTILINE)
 
 
@@ -29,8 +32,12 @@ def commands() -> dict[str, typer.core.TyperCommand]:
     return found
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```(?:bash|console|)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+def shown(page: Path) -> list[str]:
+    """Every command line of a page, in blocks and in the running text."""
+    block = re.compile(r"^```(?:bash|console|)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    text = page.read_text()
+    lines = [line for content in block.findall(text) for line in SHOWN.findall(content)]
+    return lines + re.findall(r"`(edge-asd [^`]+)`", block.sub("", text))
 
 
 def check(line: str) -> None:
@@ -45,11 +52,12 @@ def check(line: str) -> None:
             assert word.split("=")[0] in options, f"{line!r}: {name} has no option {word}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_shown_exists(page: Path) -> None:
-    for block in blocks(page):
-        for line in SHOWN.findall(block):
-            check(line)
+    lines = shown(page)
+    assert lines or page.name == "CONTRIBUTING.md"
+    for line in lines:
+        check(line)
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
@@ -70,11 +78,13 @@ def test_the_readme_knows_every_command_and_every_make_target() -> None:
 
 
 def test_the_exit_codes_in_the_documentation_are_the_error_trees() -> None:
-    table = (ROOT / "docs" / "architecture.md").read_text()
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    branches = errors.EdgeAsdError.__subclasses__()
-    assert told == {0, *(branch.exit_code for branch in branches)}
-    assert len({branch.exit_code for branch in branches}) == len(branches)
+    table = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    drawn = re.findall(r"── (\w+) +(\d+)   (.+)", errors.__doc__ or "")
+    assert {name: int(code) for name, code, _ in drawn} == {
+        branch.__name__: branch.exit_code for branch in errors.EdgeAsdError.__subclasses__()
+    }
+    assert [code for code, _ in table] == ["0", *(code for _, code, _ in drawn), str(errors.EdgeAsdError.exit_code)]
+    assert table[1:-1] == [(code, meaning) for _, code, meaning in drawn]
 
 
 def test_what_the_readme_links_to_is_there() -> None:

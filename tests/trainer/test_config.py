@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import inspect
 
 from edge_asd.errors import ConfigError
-from edge_asd_trainer.config import as_toml, fingerprint, load, presets, read
+from edge_asd_trainer.config import Config, as_toml, fingerprint, load, presets, read
 
 
 def test_the_paper_preset_holds_the_papers_numbers() -> None:
@@ -51,7 +52,12 @@ def test_what_is_written_down_reads_back_the_same(preset: str, tmp_path: Path) -
         ("front_end.hop=0", "front_end"),
         ("pretraining.batch=1", "pretraining.batch must lie in 2..65536, found 1"),
         ("front_end.n_ftt=2048", "front_end has no key `n_ftt`"),
-        ("windows.frames=32", "windows.frames must lie in 64..64, found 32"),
+        ("windows.frames=32", "windows.frames must be 64, the size of image that Table 1 is for, found 32"),
+        ("front_end.mels=64", "front_end.mels must be 128"),
+        ("front_end.floor=nan", "front_end.floor must be finite, found nan"),
+        ("pretraining.weight_decay=-1", "pretraining.weight_decay must lie in 0.0..1000.0, found -1"),
+        ("pretraining.gamma=nan", "pretraining.gamma must lie in 0.0..1000000.0, found nan"),
+        ("fine_tuning.learning_rate=inf", "fine_tuning.learning_rate must lie in 0.0..1000.0, found inf"),
         ("seed=-1", "seed must lie in"),
         ("just words", "expected the form table.key=value"),
     ],
@@ -60,6 +66,27 @@ def test_what_can_not_be_is_named(option: str, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         load("cpu", options=[option])
     assert says in str(error.value)
+
+
+def test_every_number_of_our_own_has_a_range() -> None:
+    def numbers(table: inspect.Type) -> list[inspect.IntType | inspect.FloatType]:
+        if isinstance(table, inspect.IntType | inspect.FloatType):
+            return [table]
+        return (
+            [n for field in table.fields for n in numbers(field.type)] if isinstance(table, inspect.StructType) else []
+        )
+
+    found = numbers(inspect.type_info(Config))
+    assert len(found) > 30
+    assert all(number.ge is not None and number.le is not None for number in found)
+
+
+def test_an_error_names_all_that_the_numbers_came_from(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 3\n")
+    with pytest.raises(ConfigError) as error:
+        load("cpu", file, ["threads=1", "pretraining.batch=1"])
+    assert str(error.value).startswith(f"preset cpu, {file}, --set threads=1, --set pretraining.batch=1: pretraining.")
 
 
 def test_no_such_preset_and_no_such_file(tmp_path: Path) -> None:

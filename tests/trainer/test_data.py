@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_asd import files
 from edge_asd.clip_name import parse_clip_name
-from edge_asd.errors import ClipNameError, DataError, EdgeAsdError
+from edge_asd.errors import ClipNameError, DataError, EdgeAsdError, StorageError
 from edge_asd.front_end import FrontEnd
 from edge_asd.windows import Windows
 from edge_asd_trainer.data import evaluation_clips, machines, training_clips
@@ -117,6 +118,25 @@ def test_log_mels_are_computed_once_and_again_when_a_clip_changes(
     assert cache.stat().st_mtime_ns != made
     assert again.fingerprint != first.fingerprint
     assert len(again[1]) == FrontEnd().frames(56000)
+
+
+def test_an_index_never_vouches_for_frames_of_other_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, changing = tmp_path / "run" / "train.npy", tmp_path / "fan/train" / name(0)
+    write(tmp_path / "fan/train" / name(1), seed=1)
+
+    def transformed(seed: int) -> np.ndarray:
+        write(changing, seed=seed)
+        return np.array(log_mels(training_clips(tmp_path, "fan"), FrontEnd(), Windows(), cache)[0])
+
+    def full(path: Path, _: bytes) -> None:
+        raise StorageError(f"{path}: could not be written")
+
+    first = transformed(seed=0)
+    with monkeypatch.context() as disk:
+        disk.setattr(files, "write_bytes", full)
+        with pytest.raises(StorageError):
+            transformed(seed=2)
+    np.testing.assert_array_equal(transformed(seed=0), first)
 
 
 @pytest.mark.parametrize(

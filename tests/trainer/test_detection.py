@@ -16,7 +16,9 @@ def test_the_percentile_of_gamma_distributed_scores_is_found() -> None:
         assert gamma_percentile(scores, percentile) == pytest.approx(truth.ppf(percentile / 100), rel=0.05)
 
 
-@pytest.mark.parametrize("scores", [[0.3, 0.3], [0.1, 0.3], [0.3] * 10, [0.0, 0.3]])
+@pytest.mark.parametrize(
+    "scores", [[0.3, 0.3], [0.1, 0.3], [0.3] * 10, [0.0, 0.3], np.nextafter(0.3, [0, 1] * 5).tolist()]
+)
 def test_too_few_or_equal_scores_give_the_largest(scores: list[float]) -> None:
     assert gamma_percentile(np.array(scores), 90) == pytest.approx(0.3)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
+from matplotlib.figure import Figure
 
 from edge_asd.errors import ConfigError, DataError
 from edge_asd_trainer import challenge_files, report
+from edge_asd_trainer.commands import evaluate as evaluate_command
 from edge_asd_trainer.evaluation import evaluate, read, write
+from edge_asd_trainer.report import figures
 from edge_asd_trainer.results_table import results_table
 from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
 
@@ -56,7 +60,62 @@ def test_without_any_label_there_are_scores_decisions_and_a_report(copy: RunFold
     assert not (copy.evaluation / "result.csv").exists()
     assert len((copy.evaluation / "anomaly_score_fan_section_00_test.csv").read_text().splitlines()) == 4
     assert "scores and no figures" in results_table(found)
+    assert "largest difference of a section's AUC - points, of a pAUC - points" in results_table(found)
     assert "no figures" in report.write(copy, found).read_text()
+
+
+def test_what_quantisation_costs_is_the_largest_difference_of_any_section(copy: RunFolder) -> None:
+    found = evaluate(copy)
+    int8, floating = (system.sections for system in found.systems[:2])
+    auc, pauc = (
+        max(100 * abs(getattr(int8[section], name) - getattr(floating[section], name)) for section in ("00", "01"))
+        for name in ("auc", "pauc")
+    )
+    assert (found.parity.auc_difference, found.parity.pauc_difference) == (auc, pauc)
+    assert f"a section's AUC {auc:.2f} points, of a pAUC {pauc:.2f} points" in results_table(found)
+
+
+def test_nothing_of_an_earlier_evaluation_survives(copy: RunFolder) -> None:
+    evaluate_command(copy.path)
+    for clip in clips(copy, "test/section_01_*"):
+        clip.unlink()
+    for number, clip in enumerate(clips(copy, "test/section_00_*")):
+        clip.rename(clip.with_name(f"section_00_{number:04d}.wav"))
+    evaluate_command(copy.path)
+    assert {path.name for folder in (copy.evaluation, copy.report) for path in folder.iterdir()} == {
+        "evaluation.json",
+        "anomaly_score_fan_section_00_test.csv",
+        "decision_result_fan_section_00_test.csv",
+        "index.html",
+        "histograms.png",
+        "map.png",
+    }
+
+
+def test_a_report_shows_both_telling_clips_beside_the_same_nearest(
+    copy: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = evaluate(copy)
+    nearest = found.clips[0].nearest
+    shared = [msgspec.structs.replace(clip, nearest=nearest) for clip in found.clips]
+    titles: list[str] = []
+    monkeypatch.setattr(
+        figures, "spectrograms", lambda clips, _: titles.extend(title for title, _ in clips) or Figure()
+    )
+    report.write(copy, msgspec.structs.replace(found, clips=shared))
+    assert titles[1] == titles[3] == f"its nearest normal training clip: {nearest}"
+    assert len(titles) == 4
+
+
+def test_a_report_is_refused_where_it_would_mix_or_miss(copy: RunFolder) -> None:
+    found = evaluate(copy)
+    with pytest.raises(ConfigError, match=r"fan\.easd: not the bundle that was evaluated; run `edge-asd evaluate"):
+        report.write(copy, msgspec.structs.replace(found, bundle="0" * 16))
+    for clip in found.clips:
+        (copy.path.parent / "plant/fan/train" / clip.nearest).unlink(missing_ok=True)
+    with pytest.raises(DataError, match=r"fan/train: section_\S+\.wav is no longer there, .* put it back, or"):
+        report.write(copy, found)
+    assert not copy.report.exists()
 
 
 def test_one_clip_is_evaluated_too(copy: RunFolder) -> None:
@@ -71,6 +130,13 @@ def test_one_clip_is_evaluated_too(copy: RunFolder) -> None:
 def test_clips_that_the_bundle_was_not_trained_on_are_refused(copy: RunFolder) -> None:
     clips(copy, "train/section_00_*")[0].unlink()
     with pytest.raises(DataError, match=r"not the clips that .*fan\.easd was trained on"):
+        evaluate(copy)
+
+
+def test_a_data_set_that_moved_is_refused_with_the_way_on(copy: RunFolder) -> None:
+    data = copy.path.parent / "plant"
+    data.rename(data.with_name("moved"))
+    with pytest.raises(DataError, match="put them back, or run the same `edge-asd train` with their new place"):
         evaluate(copy)
 
 

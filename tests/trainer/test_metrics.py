@@ -30,6 +30,12 @@ def test_a_domains_auc_uses_the_anomalies_of_both_domains(seed: int) -> None:
         assert figures.domains[domain].auc == pytest.approx(slow_auc(normal, list(scores[anomalous])))
 
 
+def test_a_sections_auc_takes_both_domains_together() -> None:
+    scores, anomalous, domains = some_section()
+    figures = section_figures(scores, anomalous, domains, 0.5, "section 00")
+    assert figures.auc == pytest.approx(slow_auc(list(scores[~anomalous]), list(scores[anomalous])))
+
+
 def test_decisions_count_within_their_domain_and_strictly_above_the_threshold() -> None:
     scores = np.array([1.0, 2.0, 1.0, 3.0, 0.0, 9.0])
     anomalous = np.array([False, True, True, True, False, True])
@@ -59,7 +65,7 @@ def test_the_official_score_is_the_harmonic_mean_of_all_of_them() -> None:
 
 
 def test_a_zero_counts_as_epsilon() -> None:
-    assert official_score([SectionFigures(domains={}, pauc=0.0, normal=1, anomalous=1)]) == pytest.approx(
+    assert official_score([SectionFigures(domains={}, auc=0.5, pauc=0.0, normal=1, anomalous=1)]) == pytest.approx(
         2.2e-16, rel=0.1
     )
 

@@ -48,15 +48,8 @@ def test_every_window_of_every_clip_comes_once_an_epoch(sampler: PairSampler) ->
 
 def test_6000_clips_at_batch_1024_give_187_steps(tmp_path: Path) -> None:
     log_mels = some_log_mels(tmp_path)
-    many = LogMels(log_mels.path, log_mels.frames, np.tile(log_mels.ends, 500), list(log_mels.clips) * 500, "")
-    starts = many.window_starts
-
-    def repeated(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-        first, owners = log_mels.window_starts(windows)
-        return np.tile(first, 500), np.tile(owners, 500)
-
-    assert starts is not None
-    object.__setattr__(many, "window_starts", repeated)
+    ends = np.arange(1, 6001) * 313  # no window is drawn, so there need be no frames
+    many = LogMels(log_mels.path, log_mels.frames, ends, list(log_mels.clips) * 500, "")
     assert PairSampler(many, Windows(), 0).steps_per_epoch(1024) == 187
 
 

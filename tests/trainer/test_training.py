@@ -88,6 +88,24 @@ def test_fine_tuning_moves_every_kernel(
     assert all(not torch.equal(one, other) for one, other in zip(before, kernels(encoder), strict=True))
 
 
+def test_averaging_keeps_the_exponential_average_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = log_mels(tmp_path)
+
+    def tuned(averaging: float) -> list[list[torch.Tensor]]:
+        torch.manual_seed(0)
+        encoder, steps = Encoder(3), []
+        monkeypatch.setattr(fine_tuning, "set_learning_rate", lambda *_: steps.append(kernels(encoder)))
+        config = FineTuning(epochs=1, steps_per_epoch=3, batch=4, learning_rate=0.01, averaging=averaging)
+        fine_tuning.fine_tune(encoder, PairSampler(data, Windows(), 0), InputScaling(0.0, 5.0), config, "cpu")
+        return [*steps[1:], kernels(encoder)]
+
+    [*_, last] = tuned(0.5)
+    for one, two, three, averaged in zip(*tuned(0.0), last, strict=True):
+        torch.testing.assert_close(averaged, 0.25 * one + 0.25 * two + 0.5 * three)
+
+
 def test_fine_tuning_learns_to_tell_sections_apart(tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder, pairs = Encoder(1), PairSampler(log_mels(tmp_path), Windows(), 0)

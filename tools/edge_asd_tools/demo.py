@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from edge_asd.errors import CheckFailed, UsageError
 from edge_asd.progress import say
+from edge_asd_tools.synth.plant import Plan
+from edge_asd_tools.synth.writing import NOTICE
 
 MACHINES = ("fan", "gearbox")
 SECTION = "00"
@@ -46,15 +49,15 @@ def demo(
             f"--machines: there is no {unknown[0]!r} in the synthetic plant; it has {', '.join(MACHINES)}."
         )
     plant = out / "plant"
-    if out.exists() and any(out.iterdir()) and not (plant / "SYNTHETIC.txt").is_file():
-        raise UsageError(f"--out {out}: holds something that no demonstration made; name a new folder.")
+    options = [option.split("=", 1) for option in synth or []]
+    there_already = _has_plant(out, plant / NOTICE, chosen, options)
     say(
-        "This is a demonstration on SYNTHETIC sound, trained for a minute or two: no figure below says anything about "
-        "a real machine, and the network will not yet beat the systems without one.\n"
+        "This is a demonstration on SYNTHETIC sound, hardly trained: no figure below says anything about a real "
+        "machine, and the network will not yet beat the systems without one.\n"
     )
-    options = [f"--{option.replace('=', ' ', 1)}".split(" ", 1) for option in synth or []]
-    if not (plant / "SYNTHETIC.txt").is_file():
-        _edge_asd("data", "synth", plant, "--machines", ",".join(chosen), *(word for pair in options for word in pair))
+    if not there_already:
+        words = [word for name, *value in options for word in (f"--{name}", *value)]
+        _edge_asd("data", "synth", plant, "--machines", ",".join(chosen), *words)
     settings = [word for text in setting or [] for word in ("--set", text)]
     for machine in chosen:
         _edge_asd("train", plant, "--machine", machine, "--preset", preset, "--out", out / "runs" / machine, *settings)
@@ -67,28 +70,62 @@ def demo(
     say(f"\nThe whole of it took {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
-def _edge_asd(*words: object) -> None:
-    """Show and run one command. Raises: CheckFailed where it fails; it has said why itself."""
+def _has_plant(out: Path, notice: Path, machines: list[str], options: list[list[str]]) -> bool:
+    """Whether this plant is in `out` already. Raises: UsageError where another one is, or something else."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise UsageError(f"--out {out}: is not a folder; name a new one.")
+    if not notice.is_file():
+        if any(out.iterdir()):
+            raise UsageError(f"--out {out}: holds something that no demonstration made; name a new folder.")
+        return False
+    asked = {name.replace("-", "_"): value for name, *values in options for value in values}
+    try:
+        plan = msgspec.convert({**asked, "machines": machines}, Plan, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--synth: {error}.") from error
+    if f"{plan.command}\n" not in notice.read_text():
+        raise UsageError(
+            f"--out {out}: its plant was made otherwise ({notice} says how); name a new folder, or ask for that plant."
+        )
+    return True
+
+
+def _edge_asd(*words: object, shown: bool = True) -> str:
+    """Run one command and show it, or give what it prints instead.
+
+    Raises:
+        CheckFailed: it failed, and has said why itself; or it took too long.
+    """
     arguments = [str(word) for word in words]
-    say(f"\n$ edge-asd {' '.join(arguments)}")
-    done = subprocess.run([sys.executable, "-m", "edge_asd", *arguments], timeout=STEP_SECONDS, check=False)
+    if shown:
+        say(f"\n$ edge-asd {' '.join(arguments)}")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_asd", *arguments],
+            stdout=None if shown else subprocess.PIPE,
+            text=True,
+            timeout=STEP_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckFailed(
+            f"the demonstration stopped: `edge-asd {arguments[0]}` took more than {STEP_SECONDS / 60:g} minutes; "
+            "is the machine busy with something else? Try again when it isn't, in a new folder."
+        ) from error
     if done.returncode:
         raise CheckFailed(
             f"the demonstration stopped: `edge-asd {arguments[0]}` left with exit code {done.returncode}."
         )
+    return done.stdout or ""
 
 
 def _show_outcome(machine: str, wav: Path, site: Path, since: datetime, runs: Iterable[Path]) -> None:
     truth = json.loads(wav.with_suffix(".json").read_text())
     state = site / "var/lib/edge-asd"
-    events = subprocess.run(
-        [sys.executable, "-m", "edge_asd", "events", "--state", str(state), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=STEP_SECONDS,
-        check=True,
-    ).stdout.splitlines()
-    told = sorted((json.loads(event) for event in events), key=lambda event: event["raised_s"])
+    events = _edge_asd("events", "--state", state, "--json", shown=False)
+    told = sorted((json.loads(event) for event in events.splitlines()), key=lambda event: event["raised_s"])
     alerts = [alert for alert in told if datetime.fromisoformat(alert["raised_utc"]) >= since]
     say(f"\nIn {wav.name} a {machine} starts to fail ({truth['fault']}) at {truth['fault_begins_s']:.1f} s.")
     hits = [alert for alert in alerts if alert["raised_s"] >= truth["fault_begins_s"]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_asd import files
 from edge_asd_trainer.evaluation import Evaluation, SystemResult
 from edge_asd_trainer.metrics import SectionFigures, means
+from edge_asd_trainer.run_folder import remove
 
 DOMAINS = ("source", "target")
 COLUMNS = [
@@ -20,7 +21,12 @@ COLUMNS = [
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """Write anomaly_score_*, decision_result_* and, where there are labels, result.csv. Raises: StorageError."""
+    """Write anomaly_score_*, decision_result_* and, where there are labels, result.csv; earlier ones go first.
+
+    Raises:
+        StorageError: the folder can't be written.
+    """
+    remove(folder, "anomaly_score_*_test.csv", "decision_result_*_test.csv", "result.csv")
     for section in sorted({clip.section for clip in evaluation.clips}):
         clips = [clip for clip in evaluation.clips if clip.section == section]
         suffix = f"{evaluation.machine}_section_{section}_test.csv"

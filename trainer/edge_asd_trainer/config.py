@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import tomli_w
+from msgspec import Meta, inspect
 
 from edge_asd.errors import ConfigError
 from edge_asd.front_end import FrontEnd
 from edge_asd.strict import check_keys
 from edge_asd.windows import Windows
+
+Epochs = Annotated[int, Meta(ge=0, le=100_000)]
+Steps = Annotated[int, Meta(ge=0, le=1_000_000)]
+Batch = Annotated[int, Meta(ge=2, le=65536)]
+Rate = Annotated[float, Meta(ge=0.0, le=1e3)]  # of an optimiser
+WarmUp = Annotated[float, Meta(ge=0.0, le=1e5)]  # epochs
+Decay = Annotated[float, Meta(ge=0.0, le=0.9999)]  # of a running average, a step
+Alpha = Annotated[float, Meta(ge=1e-3, le=1e3)]
+Weight = Annotated[float, Meta(ge=0.0, le=1e6)]  # of a term of a loss
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Percentile = Annotated[float, Meta(ge=1.0, le=99.9999)]
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -25,7 +38,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Network(Table, frozen=True):
     """Section 2.2. `channels` of the training images; the `tail` of Table 1."""
 
-    channels: int = 3
+    channels: Annotated[int, Meta(ge=1, le=3)] = 3
     tail: Literal["dense", "depthwise"] = "dense"
 
 
@@ -46,25 +59,25 @@ class Pretraining(Table, frozen=True):
         cross_domain_share: this share of the pairs is made of a source and a target clip; 0 leaves it to chance.
     """
 
-    epochs: int = 100
-    steps_per_epoch: int = 0
-    batch: int = 1024
+    epochs: Epochs = 100
+    steps_per_epoch: Steps = 0
+    batch: Batch = 1024
     optimiser: Literal["lars", "adamw"] = "lars"
-    learning_rate: float = 0.8
-    final_learning_rate: float = 0.002
-    warm_up_epochs: float = 10.0
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    trust: float = 0.001
-    alpha: float = 0.5
-    gamma: float = 25.0
-    mu: float = 25.0
-    nu: float = 1.0
-    variance_scale: float = 1.0
+    learning_rate: Rate = 0.8
+    final_learning_rate: Rate = 0.002
+    warm_up_epochs: WarmUp = 10.0
+    weight_decay: Rate = 1e-4
+    momentum: Decay = 0.9
+    trust: Rate = 0.001
+    alpha: Alpha = 0.5
+    gamma: Weight = 25.0
+    mu: Weight = 25.0
+    nu: Weight = 1.0
+    variance_scale: Weight = 1.0
     reduction: Literal["mean", "sum"] = "mean"
-    expander_width: int = 1280
+    expander_width: Annotated[int, Meta(ge=1, le=65536)] = 1280
     expander_last: Literal["bn_relu", "linear"] = "bn_relu"
-    cross_domain_share: float = 0.0
+    cross_domain_share: Share = 0.0
 
 
 class FineTuning(Table, frozen=True):
@@ -74,22 +87,26 @@ class FineTuning(Table, frozen=True):
         epochs: 0 leaves fine-tuning out.
         steps_per_epoch: 0 stands for clips x 32 // batch.
         batch, learning_rate, weight_decay: AdamW.
-        schedule: "constant", as the paper says nothing else, or "cosine" after a warm-up of `warm_up_epochs`.
+        schedule, warm_up_epochs: "constant", as the paper says nothing else, or a "cosine" down to 0; either after a
+            linear warm-up.
         alpha: of the mixup's Beta distribution.
         constraint: weight of the geometrical constraint, equation 1 on the encoder's output.
         same_section_share: this share of the pairs is source x target of one section, the rest any two windows.
+        averaging: what is kept is an exponential average of the weights, this its decay a step; 0 keeps the last ones,
+            as the paper does.
     """
 
-    epochs: int = 20
-    steps_per_epoch: int = 0
-    batch: int = 64
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4
+    epochs: Epochs = 20
+    steps_per_epoch: Steps = 0
+    batch: Batch = 64
+    learning_rate: Rate = 1e-4
+    weight_decay: Rate = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
-    warm_up_epochs: float = 0.0
-    alpha: float = 0.5
-    constraint: float = 1.0
-    same_section_share: float = 0.5
+    warm_up_epochs: WarmUp = 0.0
+    alpha: Alpha = 0.5
+    constraint: Weight = 1.0
+    same_section_share: Share = 0.5
+    averaging: Decay = 0.0
 
 
 class Detection(Table, frozen=True):
@@ -100,21 +117,18 @@ class Detection(Table, frozen=True):
         alarm_percentile: what a daemon alerts at, for it asks four times a second (99.9).
     """
 
-    decision_percentile: float = 90.0
-    alarm_percentile: float = 99.9
+    decision_percentile: Percentile = 90.0
+    alarm_percentile: Percentile = 99.9
 
 
 class Quantisation(Table, frozen=True):
     """How the network becomes int8.
 
     Attributes:
-        aware_share: this last share of fine-tuning runs under the rounding that int8 will bring. The paper knows
-            nothing of it; 0 leaves it out.
         calibration_windows: how many training windows measure the activations' ranges.
     """
 
-    aware_share: float = 0.0
-    calibration_windows: int = 512
+    calibration_windows: Annotated[int, Meta(ge=16, le=8192)] = 512
 
 
 class Config(Table, frozen=True):
@@ -126,8 +140,8 @@ class Config(Table, frozen=True):
         input_scaling: "standardise" with one mean and deviation of the training set, or "none".
     """
 
-    seed: int = 0
-    threads: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 2)] = 0
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     input_scaling: Literal["standardise", "none"] = "standardise"
     front_end: FrontEnd = FrontEnd()
     windows: Windows = Windows()
@@ -136,6 +150,14 @@ class Config(Table, frozen=True):
     fine_tuning: FineTuning = FineTuning()
     detection: Detection = Detection()
     quantisation: Quantisation = Quantisation()
+
+    def __post_init__(self) -> None:
+        for name, found, only in (
+            ("front_end.mels", self.front_end.mels, 128),
+            ("windows.frames", self.windows.frames, 64),
+        ):
+            if found != only:
+                raise ValueError(f"{name} must be {only}, the size of image that Table 1 is for, found {found}")
 
 
 def presets() -> list[str]:
@@ -148,7 +170,7 @@ def load(preset: str, file: Path | None = None, options: Iterable[str] = ()) -> 
     """A preset, overridden by a TOML file, overridden by options such as "pretraining.epochs=10".
 
     Raises:
-        ConfigError: no such preset or file, an unknown key, or a value of the wrong kind; names which.
+        ConfigError: no such preset or file, an unknown key, or a value of the wrong kind or out of range; names which.
     """
     if preset not in presets():
         raise ConfigError(f"there is no preset {preset!r}; there are {', '.join(presets())}.")
@@ -161,10 +183,11 @@ def load(preset: str, file: Path | None = None, options: Iterable[str] = ()) -> 
             raise ConfigError(f"{file}: can't be read ({error.strerror}).") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: not TOML ({error}).") from error
+    sources = [f"preset {preset}", *([str(file)] if file else [])]
     for option in options:
         values = _over(values, _parse(option))
-    where = f"{file}" if file else f"preset {preset} with its options"
-    return _checked(values, where)
+        sources.append(f"--set {option}")
+    return _checked(values, ", ".join(sources))
 
 
 def read(path: Path) -> Config:
@@ -191,40 +214,28 @@ def fingerprint(*parts: object) -> str:
 
 def _checked(values: Mapping[str, Any], where: str) -> Config:
     try:
+        _check_ranges(values, inspect.type_info(Config))
         config = msgspec.convert(values, Config)
         check_keys(values, config, complete=False)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
-    for name, value, low, high in (
-        ("pretraining.batch", config.pretraining.batch, 2, 65536),
-        ("pretraining.epochs", config.pretraining.epochs, 0, 100_000),
-        ("pretraining.alpha", config.pretraining.alpha, 1e-3, 1e3),
-        ("pretraining.cross_domain_share", config.pretraining.cross_domain_share, 0.0, 1.0),
-        ("fine_tuning.batch", config.fine_tuning.batch, 2, 65536),
-        ("fine_tuning.epochs", config.fine_tuning.epochs, 0, 100_000),
-        ("fine_tuning.alpha", config.fine_tuning.alpha, 1e-3, 1e3),
-        ("fine_tuning.same_section_share", config.fine_tuning.same_section_share, 0.0, 1.0),
-        ("detection.decision_percentile", config.detection.decision_percentile, 1.0, 99.9999),
-        ("detection.alarm_percentile", config.detection.alarm_percentile, 1.0, 99.9999),
-        ("quantisation.aware_share", config.quantisation.aware_share, 0.0, 1.0),
-        ("quantisation.calibration_windows", config.quantisation.calibration_windows, 16, 8192),
-        ("network.channels", config.network.channels, 1, 3),
-        ("threads", config.threads, 0, 1024),
-        ("seed", config.seed, 0, 2**32 - 2),
-        ("pretraining.steps_per_epoch", config.pretraining.steps_per_epoch, 0, 1_000_000),
-        ("pretraining.learning_rate", config.pretraining.learning_rate, 0.0, 1e3),
-        ("pretraining.warm_up_epochs", config.pretraining.warm_up_epochs, 0.0, 1e5),
-        ("pretraining.expander_width", config.pretraining.expander_width, 1, 65536),
-        ("fine_tuning.steps_per_epoch", config.fine_tuning.steps_per_epoch, 0, 1_000_000),
-        ("fine_tuning.learning_rate", config.fine_tuning.learning_rate, 0.0, 1e3),
-        ("fine_tuning.warm_up_epochs", config.fine_tuning.warm_up_epochs, 0.0, 1e5),
-        # Table 1 maps images of just this size to 320 values
-        ("front_end.mels", config.front_end.mels, 128, 128),
-        ("windows.frames", config.windows.frames, 64, 64),
-    ):
-        if not low <= value <= high:
-            raise ConfigError(f"{where}: {name} must lie in {low}..{high}, found {value}.")
+    except ValueError as error:  # msgspec's ValidationError is one
+        raise ConfigError(f"{where}: {error}.") from error
     return config
+
+
+def _check_ranges(values: Mapping[str, Any], kind: inspect.Type, where: str = "") -> None:
+    """Hold every number against the range of its field; in words, for msgspec tells neither the value nor both ends."""
+    if not isinstance(kind, inspect.StructType | inspect.DataclassType):
+        return
+    for field in kind.fields:
+        found, name = values.get(field.name), f"{where}{field.name}"
+        if isinstance(found, Mapping):
+            _check_ranges(found, field.type, f"{name}.")
+        elif isinstance(found, int | float) and isinstance(field.type, inspect.IntType | inspect.FloatType):
+            low, high = field.type.ge, field.type.le
+            if low is not None and high is not None and not low <= found <= high:
+                raise ValueError(f"{name} must lie in {low}..{high}, found {found}")
+            if isinstance(found, float) and not math.isfinite(found):
+                raise ValueError(f"{name} must be finite, found {found}")
 
 
 def _parse(option: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from edge_asd_trainer.config import Detection
 from edge_asd_trainer.features import LogMels
 
 FEWEST_FOR_A_FIT = 4
+SAME = 1e-5  # relative spread below which scores count as equal: rounding, of which no distribution can be fitted
 
 
 def embed_clips(log_mels: LogMels, windows: Windows, model: Model) -> NDArray[np.float32]:
@@ -66,7 +67,7 @@ def gamma_percentile(scores: NDArray[np.floating[Any]], percentile: float) -> fl
     too few scores for a fit, or all are the same, the largest of them stands for every percentile.
     """
     positive = np.asarray(scores, np.float64)[np.asarray(scores) > 0]
-    if len(positive) < FEWEST_FOR_A_FIT or np.ptp(positive) == 0:
+    if len(positive) < FEWEST_FOR_A_FIT or np.ptp(positive) <= SAME * positive.max():
         return float(np.max(scores, initial=0.0))
     shape, _, scale = stats.gamma.fit(positive, floc=0)
     return float(stats.gamma.ppf(percentile / 100, shape, scale=scale))

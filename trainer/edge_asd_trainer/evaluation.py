@@ -6,7 +6,6 @@ Beside it, on the same split: the float network (what quantisation costs), and s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -59,12 +58,15 @@ class Parity(msgspec.Struct, frozen=True):
     Attributes:
         cosine: mean cosine of the window embeddings.
         rank_correlation: Spearman's, of the clips' scores; the lowest of any section; None where none has one.
-        auc_difference: largest difference of an AUC or pAUC, in points of 100.
+        auc_difference: largest difference of a section's AUC, all its labelled test clips together, in points of 100;
+            None where no section has figures.
+        pauc_difference: the same of a section's pAUC.
     """
 
     cosine: float
     rank_correlation: float | None
-    auc_difference: float
+    auc_difference: float | None
+    pauc_difference: float | None
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -100,11 +102,11 @@ def evaluate(folder: RunFolder) -> Evaluation:
     Raises:
         ConfigError: the folder is no run, or its configuration isn't that of its bundle.
         BundleError: its bundle can't be verified.
-        DataError: there are no test clips, one of a section that the bundle doesn't know, or the training clips
-            aren't those of the bundle.
+        DataError: the data set is gone, there are no test clips, one of a section that the bundle doesn't know, or
+            the training clips aren't those of the bundle.
     """
     provenance, config = folder.read_provenance(), folder.read_config()
-    data, machine = Path(provenance.data), provenance.machine
+    data, machine = provenance.data_set(), provenance.machine
     bundle = bundles.read(folder.bundle(machine))
     stated = bundle.manifest
     if stated.config_fingerprint != fingerprint(config):
@@ -252,13 +254,14 @@ def _parity(
         for one in set(section)
         if np.ptp(scores[section == one]) > 0 and np.ptp(float_scores[section == one]) > 0
     ]
-    pairs = [
-        (value, other)
-        for one in (systems[0].sections if systems else {})
-        for value, other in zip(systems[0].sections[one].official(), systems[1].sections[one].official(), strict=True)
-    ]
-    difference = max((abs(value - other) for value, other in pairs), default=0.0)
-    return Parity(float(np.mean(cosines)), min(correlations, default=None), 100 * difference)
+    int8, floating_figures = (system.sections for system in systems[:2]) if systems else ({}, {})
+    pairs = [(figures, floating_figures[one]) for one, figures in int8.items()]
+    return Parity(
+        cosine=float(np.mean(cosines)),
+        rank_correlation=min(correlations, default=None),
+        auc_difference=max((100 * abs(one.auc - other.auc) for one, other in pairs), default=None),
+        pauc_difference=max((100 * abs(one.pauc - other.pauc) for one, other in pairs), default=None),
+    )
 
 
 def _principal_components(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

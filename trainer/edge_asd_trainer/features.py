@@ -27,6 +27,7 @@ from edge_asd.windows import Windows
 from edge_asd.workers import each
 from edge_asd_trainer.config import fingerprint
 from edge_asd_trainer.data import Clip
+from edge_asd_trainer.run_folder import remove
 
 CLIPS_A_TASK = 4
 FRAMES_AT_ONCE = 16384
@@ -108,6 +109,7 @@ def log_mels(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache
     index_file = cache.with_suffix(".json")
     index = _read_index(index_file)
     if index is None or index.fingerprint != made_from or not cache.is_file():
+        remove(index_file.parent, index_file.name)  # or it would vouch for new frames if its own writing failed
         index = _Index(made_from, _compute(clips, front_end, windows, cache))
         files.write_bytes(index_file, msgspec.json.encode(index))
     frames = np.load(cache, mmap_mode="r", allow_pickle=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edge_asd import progress
 from edge_asd.errors import TrainingError
@@ -14,22 +15,14 @@ from edge_asd_trainer.network import Encoder, classifier
 from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import three_branches
-from edge_asd_trainer.quantisation import quantisation_aware
 
 
-def fine_tune(
-    encoder: Encoder,
-    pairs: PairSampler,
-    scaling: InputScaling,
-    config: FineTuning,
-    device: str,
-    *,
-    rounded_share: float = 0.0,
-) -> float:
+def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: FineTuning, device: str) -> float:
     """Train the encoder in place; the classifier is thrown away afterwards. Returns the last step's loss.
 
-    The loss is the KL divergence to the mixed section label plus equation 1 on the encoder's output. The last
-    `rounded_share` of the steps runs under the rounding of int8.
+    The loss is the KL divergence to the mixed section label plus equation 1 on the encoder's output. Where
+    `config.averaging` asks for it, what is left is the exponential average of the weights, and not those of the last
+    step.
 
     Raises:
         TrainingError: the loss is not finite any more.
@@ -42,48 +35,45 @@ def fine_tune(
             "clips of a second unit or machine as another section would make the detector better"
         )
         return float("nan")
-    with quantisation_aware(encoder) as rounding:
-        head = classifier(len(pairs.sections)).to(device)
-        whole = nn.ModuleList([encoder, head]).train()
-        optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
-        total = steps * config.epochs
-        batches = pairs.epochs(
-            config.epochs, config.batch, steps, config.alpha, same_section_share=config.same_section_share
-        )
-        loss = float("nan")
-        with progress.bar("fine-tuning", total) as bar:
-            for step, batch in enumerate(batches):
-                rounding.active = step >= (1 - rounded_share) * total
-                set_learning_rate(optimiser, _rate(config, step, steps))
-                x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
-                y, y_other, y_lam = three_branches(encoder, x, other, lam, scaling, encoder.channels)
-                divergence = mixed_label_divergence(
-                    head(y_lam), batch.section.to(device), batch.other_section.to(device), lam
-                )
-                constraint = invariance(y_lam, y, y_other, lam)
-                objective = divergence + config.constraint * constraint
-                optimiser.zero_grad(set_to_none=True)
-                objective.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                loss = objective.item()
-                if not torch.isfinite(objective):
-                    raise TrainingError(
-                        f"fine-tuning diverged at step {step}: the loss is {loss}; lower fine_tuning.learning_rate "
-                        f"(now {config.learning_rate})."
-                    )
-                bar.say(f"loss {loss:.3f}  KL {divergence.item():.3f}  s {constraint.item():.4f}")
-                bar.advance()
-    return loss
-
-
-def _rate(config: FineTuning, step: int, steps: int) -> float:
-    if config.schedule == "constant":
-        return config.learning_rate
-    return learning_rate(
-        step,
-        steps=steps * config.epochs,
-        warm_up=round(config.warm_up_epochs * steps),
-        peak=config.learning_rate,
-        final=0.0,
+    head = classifier(len(pairs.sections)).to(device)
+    whole = nn.ModuleList([encoder, head]).train()
+    exponential = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+    average = AveragedModel(encoder, multi_avg_fn=exponential, use_buffers=True)
+    optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
+    total = steps * config.epochs
+    batches = pairs.epochs(
+        config.epochs, config.batch, steps, config.alpha, same_section_share=config.same_section_share
     )
+    loss = float("nan")
+    with progress.bar("fine-tuning", total) as bar:
+        for step, batch in enumerate(batches):
+            rate = learning_rate(
+                step,
+                steps=total,
+                warm_up=round(config.warm_up_epochs * steps),
+                peak=config.learning_rate,
+                final=config.learning_rate if config.schedule == "constant" else 0.0,
+            )
+            set_learning_rate(optimiser, rate)
+            x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
+            y, y_other, y_lam = three_branches(encoder, x, other, lam, scaling, encoder.channels)
+            divergence = mixed_label_divergence(
+                head(y_lam), batch.section.to(device), batch.other_section.to(device), lam
+            )
+            constraint = invariance(y_lam, y, y_other, lam)
+            objective = divergence + config.constraint * constraint
+            optimiser.zero_grad(set_to_none=True)
+            objective.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            average.update_parameters(encoder)
+            loss = objective.item()
+            if not torch.isfinite(objective):
+                raise TrainingError(
+                    f"fine-tuning diverged at step {step}: the loss is {loss}; lower fine_tuning.learning_rate "
+                    f"(now {config.learning_rate})."
+                )
+            bar.say(f"loss {loss:.3f}  KL {divergence.item():.3f}  s {constraint.item():.4f}")
+            bar.advance()
+    encoder.load_state_dict(average.module.state_dict())
+    return loss

@@ -40,11 +40,13 @@ class SectionFigures(msgspec.Struct, frozen=True):
 
     Attributes:
         domains: by name, "source" and "target"; those that have normal test clips.
+        auc: over the whole section, both domains together; no part of the official score.
         pauc: over the whole section, false-positive rate at most 0.1, McClish-standardised.
         normal, anomalous: how many clips the figures rest on.
     """
 
     domains: dict[str, DomainFigures]
+    auc: float
     pauc: float
     normal: int
     anomalous: int
@@ -83,6 +85,7 @@ def section_figures(
             for one in sorted(set(domains))
             if (~anomalous & (domain == one)).any()
         },
+        auc=float(sklearn_metrics.roc_auc_score(anomalous, scores)),
         pauc=float(sklearn_metrics.roc_auc_score(anomalous, scores, max_fpr=MAX_FPR)),
         normal=int((~anomalous).sum()),
         anomalous=int(anomalous.sum()),

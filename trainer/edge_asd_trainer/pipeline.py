@@ -40,7 +40,7 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
 
     Raises:
         UsageError: the machine's name can't go into a bundle.
-        DataError, ClipError, ClipNameError: the clips can't be used; nothing was written.
+        DataError, ClipError, ClipNameError: the clips can't be used; nothing was written but the features' cache.
         TrainingError: training diverged, or export failed.
         StorageError: the run's folder can't be written.
     """
@@ -49,11 +49,11 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
     clips = training_clips(data, machine)
     evaluation_clips(data, machine, {clip.name.section for clip in clips})  # better refused now than after training
     train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
+    scaling = input_scaling(train_set, config)
     write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
     folder.write_config(config)
 
     device = prepare_torch(config)
-    scaling = input_scaling(train_set, config)
     stages = Stages(
         folder, train_set.fingerprint, config.seed, config.threads, device, config.windows, scaling, config.network
     )
@@ -69,7 +69,6 @@ def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: s
         [folder.encoder],
         lambda: _fine_tuning(train_set, scaling, folder, config, device),
         config.fine_tuning,
-        config.quantisation.aware_share,
     )
     stages.stage(
         "export",
@@ -135,7 +134,7 @@ def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, c
     encoder = load_encoder(folder.pretrained, config).to(device)
     channels_last(encoder)
     pairs = PairSampler(train_set, config.windows, config.seed + 1)
-    fine_tune(encoder, pairs, scaling, config.fine_tuning, device, rounded_share=config.quantisation.aware_share)
+    fine_tune(encoder, pairs, scaling, config.fine_tuning, device)
     _save(encoder, folder.encoder)
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from edge_asd_trainer.evaluation import Evaluation, SystemResult
+from edge_asd_trainer.evaluation import Evaluation, Parity, SystemResult
 
 
 def results_table(evaluation: Evaluation) -> str:
     """The table, and the line on int8 against float."""
-    parity = evaluation.parity
-    line = (
-        f"int8 against float: cosine {parity.cosine:.4f}, rank correlation {shown(parity.rank_correlation)}, "
-        f"largest difference of an AUC or pAUC {parity.auc_difference:.2f} points"
-    )
+    line = parity_line(evaluation.parity)
     if not evaluation.systems:
         why = "no section has labelled clips of both kinds, so there are scores and no figures."
         return f"{evaluation.machine}: {why}\n{line}"
@@ -31,9 +27,18 @@ def results_table(evaluation: Evaluation) -> str:
     return "\n".join([title, *text, line])
 
 
-def shown(value: float | None) -> str:
-    """Four digits, or a dash where there is no value."""
-    return "-" if value is None else f"{value:.4f}"
+def parity_line(parity: Parity) -> str:
+    """What quantisation costs, as one line."""
+    return (
+        f"int8 against float: cosine {parity.cosine:.4f}, rank correlation {_shown(parity.rank_correlation, 4)}, "
+        f"largest difference of a section's AUC {_shown(parity.auc_difference, 2)} points, "
+        f"of a pAUC {_shown(parity.pauc_difference, 2)} points"
+    )
+
+
+def _shown(value: float | None, digits: int) -> str:
+    """A value, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _row(system: SystemResult) -> list[str]:

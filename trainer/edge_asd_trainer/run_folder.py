@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from edge_asd import files
-from edge_asd.errors import ConfigError
+from edge_asd.errors import ConfigError, DataError
 from edge_asd_trainer.config import Config, as_toml
 from edge_asd_trainer.config import read as read_config
 
@@ -22,6 +22,16 @@ class Provenance(msgspec.Struct, frozen=True):
     data: str
     machine: str
     preset: str
+
+    def data_set(self) -> Path:
+        """The data set's folder. Raises: DataError where it is no longer there."""
+        data = Path(self.data)
+        if not data.is_dir():
+            raise DataError(
+                f"{data}: the clips that this run was trained on are no longer there; put them back, or run the same "
+                "`edge-asd train` with their new place: finished stages are kept."
+            )
+        return data
 
 
 class Timings(msgspec.Struct):
@@ -107,6 +117,15 @@ class RunFolder:
             ) from error
         except msgspec.DecodeError as error:
             raise ConfigError(f"{path}: not valid ({error}); remove it and train again.") from error
+
+
+def remove(folder: Path, *patterns: str) -> None:
+    """Remove the files that an earlier time left there, so that none is taken for one of now. Raises: StorageError."""
+    for stale in [path for pattern in patterns for path in folder.glob(pattern)]:
+        try:
+            stale.unlink()
+        except OSError as error:
+            raise files.unwritable(stale, error) from error
 
 
 def write_json(path: Path, value: msgspec.Struct) -> None:

@@ -9,6 +9,7 @@ import selectors
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, Self
@@ -20,7 +21,9 @@ from edge_asd.capture.source import BLOCK_SECONDS, Block, nothing
 from edge_asd.errors import CaptureError, MissingRequirement
 
 QUIET_SECONDS = 0.5  # how long to wait for samples before saying that there are none
+DEAF_SECONDS = 30.0  # without one sample it isn't slow but stuck, and only a new start can help
 PATIENCE_SECONDS = 2.0  # how long a program may take to end before it is killed
+LOOK_SECONDS = 0.02  # how often to look whether it has ended
 KEPT_COMPLAINT = 4096  # bytes of standard error, for the last line
 PIPE_BYTES = 256 << 10  # 8 s of 16 kHz mono wait in the pipe, not in the program, while a disk is slow
 
@@ -28,7 +31,11 @@ _FULL_SCALE = np.float32(32768.0)
 
 
 class CommandSource:
-    """The blocks of a child process's S16_LE PCM. The child is a process group of its own and ends with the source."""
+    """The blocks of a child process's S16_LE PCM.
+
+    The child leads a process group of its own, and that ends with the source: whatever the child started, too. Nobody
+    waits for the child before, so that its number stays the group's.
+    """
 
     def __init__(
         self,
@@ -80,20 +87,17 @@ class CommandSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process = self._process
-        if process.poll() is None:
-            self._signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                process.wait()
+        os.killpg(self._process.pid, signal.SIGTERM)
+        self._exit_status(PATIENCE_SECONDS)
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._stdout.close()
         self._stderr.close()
 
     def __iter__(self) -> Iterator[Block]:
-        """What the program hears, without end. Raises: CaptureError when it ends by itself."""
+        """What the program hears, without end. Raises: CaptureError when it ends by itself, or gives nothing more."""
         pending = b""
+        heard = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
             selector.register(self._stderr, selectors.EVENT_READ)
@@ -104,6 +108,7 @@ class CommandSource:
                 if self._stderr in ready and not self._listen_to_complaints():
                     selector.unregister(self._stderr)
                 if self._stdout in ready:
+                    heard = time.monotonic()
                     read = os.read(self._stdout.fileno(), self._block_bytes - len(pending))
                     pending += read
                     if len(pending) == self._block_bytes or not read:
@@ -111,7 +116,9 @@ class CommandSource:
                         yield Block(self._mono.convert(self._frames(pending[:whole]), last=not read))
                         pending = b""
                     if not read:
-                        raise self._ended()
+                        raise self._gave_up(self._how_it_ended())
+                elif time.monotonic() - heard > DEAF_SECONDS:
+                    raise self._gave_up(f"gave no sample for {DEAF_SECONDS:g} s")
 
     @property
     def _stdout(self) -> IO[bytes]:
@@ -133,13 +140,24 @@ class CommandSource:
         self._complaint = (self._complaint + some)[-KEPT_COMPLAINT:]
         return bool(some)
 
-    def _ended(self) -> CaptureError:
-        """Why the samples ended, in the program's own last words."""
-        try:
-            code = self._process.wait(PATIENCE_SECONDS)
-            how = f"ended by itself with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
-        except subprocess.TimeoutExpired:
-            how = "closed its standard output"
+    def _how_it_ended(self) -> str:
+        ended = self._exit_status(PATIENCE_SECONDS)
+        if ended is None:
+            return "closed its standard output"
+        if ended.si_code == os.CLD_EXITED:
+            return f"ended by itself with exit code {ended.si_status}"
+        return f"was ended by signal {ended.si_status}"
+
+    def _exit_status(self, patience: float) -> os.waitid_result | None:
+        """How the program ended, if it does within so many seconds; afterwards it is still there to be waited for."""
+        deadline = time.monotonic() + patience
+        look = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while not (ended := os.waitid(os.P_PID, self._process.pid, look)) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        return ended
+
+    def _gave_up(self, how: str) -> CaptureError:
+        """Why the samples ended, with the program's own last words."""
         self._hear_last_words()
         lines = [line.strip() for line in self._complaint.decode(errors="replace").splitlines() if line.strip()]
         last = f"its last words: {lines[-1]}" if lines else "it said nothing"
@@ -151,7 +169,3 @@ class CommandSource:
             for _ in range(64):  # a full pipe; what a grandchild goes on to say isn't waited for
                 if not selector.select(0.0) or not self._listen_to_complaints():
                     return
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)

@@ -37,9 +37,9 @@ class WavSource:
 
     def __enter__(self) -> Self:
         """Open the file. Raises: CaptureError."""
-        if not self._path.is_file():
-            raise CaptureError(f"{self._path}: there is no such file; give capture.wav the path of a sound file.")
         try:
+            if not self._path.is_file():
+                raise CaptureError(f"{self._path}: there is no such file; give capture.wav the path of a sound file.")
             self._file = soundfile.SoundFile(self._path)
         except (soundfile.SoundFileError, OSError) as error:
             raise CaptureError(

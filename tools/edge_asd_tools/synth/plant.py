@@ -26,7 +26,7 @@ _LABELS: tuple[Label, ...] = ("normal", "anomaly")
 
 RECORDED_FAULTS: dict[str, FaultKind] = {"fan": "rubbing", "gearbox": "bearing"}
 RECORDED_SEVERITY = (
-    5.0  # far beyond the clips' 0 to 1, into the microphone's clipping: a network of two minutes must hear it
+    5.0  # far beyond the clips' 0 to 1, into the microphone's clipping: a network that hardly trained must hear it
 )
 LONGEST_CLIP_SECONDS = 60.0
 LONGEST_RECORDING_SECONDS = 600.0
@@ -159,8 +159,8 @@ class Plan:
         return (
             f"edge-asd data synth OUT --machines {','.join(self.machines)} --sections {self.sections} "
             f"--train-clips {self.train_clips} --target-clips {self.target_clips} --test-clips {self.test_clips} "
-            f"--seconds {self.seconds:g} --recording-seconds {self.recording_seconds:g} --fault-at {self.fault_at:g} "
-            f"--seed {self.seed}"
+            f"--seconds {_exact(self.seconds)} --recording-seconds {_exact(self.recording_seconds)} "
+            f"--fault-at {_exact(self.fault_at)} --seed {self.seed}"
         )
 
     def clips(self) -> Iterator[Clip]:
@@ -206,6 +206,11 @@ def _seed(key: tuple[int, ...], purpose: Literal["choice", "sound"]) -> np.rando
 
 def _drawn(points: tuple[OperatingPoint, ...], rng: np.random.Generator) -> OperatingPoint:
     return points[int(rng.integers(len(points)))]
+
+
+def _exact(number: float) -> str:
+    """The shortest text that reads back as this very number."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _within(option: str, found: float, least: float, most: float) -> None:

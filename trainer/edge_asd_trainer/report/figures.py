@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -76,12 +76,12 @@ def embedding_map(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def spectrograms(clips: Mapping[str, LogMel], front_end: FrontEnd) -> Figure:
-    """Log-mels by title, one below the other, on one scale of decibels."""
+def spectrograms(clips: Sequence[tuple[str, LogMel]], front_end: FrontEnd) -> Figure:
+    """Log-mels with their titles, one below the other, on one scale of decibels."""
     figure = Figure(figsize=(8, 1.9 * len(clips)), layout="constrained")
     every = figure.subplots(len(clips), squeeze=False)[:, 0]
-    low, high = _range(list(clips.values()))
-    for axes, (title, log_mel) in zip(every, clips.items(), strict=True):
+    low, high = _range([log_mel for _, log_mel in clips])
+    for axes, (title, log_mel) in zip(every, clips, strict=True):
         seconds = len(log_mel) * front_end.hop / front_end.sample_rate
         image = axes.imshow(
             log_mel.T,

@@ -1,0 +1,27 @@
+"""What training refuses before it touches an earlier run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_asd.errors import DataError
+from edge_asd_trainer.config import load
+from edge_asd_trainer.pipeline import train
+from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
+
+
+def test_silent_clips_leave_an_earlier_runs_numbers_as_they_were(tmp_path: Path) -> None:
+    folder, clips = RunFolder(tmp_path / "run"), tmp_path / "data" / "fan" / "train"
+    write_json(folder.provenance, Provenance("elsewhere", "fan", "paper"))
+    folder.write_config(load("paper"))
+    before = (folder.provenance.read_bytes(), folder.config.read_bytes())
+    clips.mkdir(parents=True)
+    for number in range(2):
+        soundfile.write(clips / f"section_00_source_train_normal_{number:04d}.wav", np.zeros(48000), 16000)
+    with pytest.raises(DataError, match="digital silence"):
+        train(tmp_path / "data", "fan", folder, load("demo"), "demo")
+    assert (folder.provenance.read_bytes(), folder.config.read_bytes()) == before
