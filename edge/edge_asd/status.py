@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -66,10 +66,8 @@ def alone(folder: Path) -> Iterator[None]:
         )
 
     with lock.hold(path, refusal):
-        try:
+        with suppress(OSError):  # a full disk is no reason to be deaf
             path.write_text(f"{os.getpid()}\n")
-        except OSError as error:
-            raise unwritable(path, error) from error
         yield
 
 

@@ -5,7 +5,7 @@ Beside it, on the same split: the float network (what quantisation costs), and s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.detection import banks, embed_clips, gamma_percentile, thresholds
 from edge_asd_trainer.export import FloatModel
 from edge_asd_trainer.features import LogMels, log_mels
-from edge_asd_trainer.metrics import SectionFigures, official_score, section_figures
+from edge_asd_trainer.metrics import SectionFigures, means, official_score, section_figures
 from edge_asd_trainer.packing import mean_cosine
 from edge_asd_trainer.pipeline import load_encoder
 from edge_asd_trainer.run_folder import RunFolder, write_json
@@ -52,21 +52,31 @@ class SystemResult(msgspec.Struct, frozen=True):
     score: float
 
 
+class Agreement(msgspec.Struct, frozen=True):
+    """How well the clips' scores of two systems agree; None where there are too few clips to say.
+
+    Attributes:
+        rank_correlation: Spearman's.
+        auc, pauc: difference in points of 100.
+    """
+
+    rank_correlation: float | None
+    auc: float | None
+    pauc: float | None
+
+
 class Parity(msgspec.Struct, frozen=True):
     """int8 against float, on the test clips.
 
     Attributes:
         cosine: mean cosine of the window embeddings.
-        rank_correlation: Spearman's, of the clips' scores; the lowest of any section; None where none has one.
-        auc_difference: largest difference of a section's AUC, all its labelled test clips together, in points of 100;
-            None where no section has figures.
-        pauc_difference: the same of a section's pAUC.
+        overall: over all clips; AUC and pAUC are the harmonic means over the sections.
+        worst: the lowest rank correlation and the largest differences of any section.
     """
 
     cosine: float
-    rank_correlation: float | None
-    auc_difference: float | None
-    pauc_difference: float | None
+    overall: Agreement
+    worst: Agreement
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -249,19 +259,36 @@ def _parity(
         windows = config.windows.cut(test[index])
         cosines.append(mean_cosine(detector.model.embed(windows), floating.embed(windows)))
     section = np.array([name.section for name in test.names])
-    correlations = [
-        float(stats.spearmanr(scores[section == one], float_scores[section == one]).statistic)
-        for one in set(section)
-        if np.ptp(scores[section == one]) > 0 and np.ptp(float_scores[section == one]) > 0
-    ]
-    int8, floating_figures = (system.sections for system in systems[:2]) if systems else ({}, {})
-    pairs = [(figures, floating_figures[one]) for one, figures in int8.items()]
+    correlations = [_rank_correlation(scores[section == one], float_scores[section == one]) for one in set(section)]
+    int8, floating_figures = (list(system.sections.values()) for system in systems[:2]) if systems else ([], [])
+    auc, pauc = (
+        [(getattr(one, figure), getattr(other, figure)) for one, other in zip(int8, floating_figures, strict=True)]
+        for figure in ("auc", "pauc")
+    )
     return Parity(
         cosine=float(np.mean(cosines)),
-        rank_correlation=min(correlations, default=None),
-        auc_difference=max((100 * abs(one.auc - other.auc) for one, other in pairs), default=None),
-        pauc_difference=max((100 * abs(one.pauc - other.pauc) for one, other in pairs), default=None),
+        overall=Agreement(_rank_correlation(scores, float_scores), _points_apart(auc), _points_apart(pauc)),
+        worst=Agreement(
+            min((one for one in correlations if one is not None), default=None),
+            max((100 * abs(one - other) for one, other in auc), default=None),
+            max((100 * abs(one - other) for one, other in pauc), default=None),
+        ),
     )
+
+
+def _rank_correlation(scores: NDArray[np.float64], others: NDArray[np.float64]) -> float | None:
+    """Spearman's; None for a single clip, or where all clips score the same."""
+    if np.ptp(scores) == 0 or np.ptp(others) == 0:
+        return None
+    return float(stats.spearmanr(scores, others).statistic)
+
+
+def _points_apart(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """How far the harmonic means of two systems' figures, (figure, figure) a section, lie apart, in points of 100."""
+    if not pairs:
+        return None
+    (_, one), (_, other) = (means(figures) for figures in zip(*pairs, strict=True))
+    return 100 * abs(one - other)
 
 
 def _principal_components(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
