@@ -24,8 +24,8 @@ _DOMAINS: tuple[Domain, ...] = ("source", "target")
 _SPLITS = ("train", "test", "recording")
 _LABELS: tuple[Label, ...] = ("normal", "anomaly")
 
-RECORDED_FAULTS: dict[str, FaultKind] = {"fan": "imbalance", "gearbox": "bearing"}  # a blade breaks off, a race chips
-RECORDED_SEVERITY = 3.0  # beyond the clips' 0 to 1: a network of a minute or two must hear it
+RECORDED_FAULTS: dict[str, FaultKind] = {"fan": "bearing", "gearbox": "bearing"}
+RECORDED_SEVERITY = 3.0  # far beyond the clips' 0 to 1, short of clipping: a network of a minute or two must hear it
 LONGEST_CLIP_SECONDS = 60.0
 LONGEST_RECORDING_SECONDS = 600.0
 MOST_CLIPS = 10_000  # a clip's number has four digits
