@@ -14,7 +14,7 @@ from edge_asd.clip_name import parse_clip_name
 from edge_asd.errors import DataError, TrainingError
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
-from edge_asd_trainer import fine_tuning, pretraining
+from edge_asd_trainer import descent, fine_tuning, pretraining
 from edge_asd_trainer.config import Config, FineTuning, Pretraining
 from edge_asd_trainer.data import Clip
 from edge_asd_trainer.features import LogMels
@@ -96,7 +96,7 @@ def test_averaging_keeps_the_exponential_average_of_the_weights(
     def tuned(averaging: float) -> list[list[torch.Tensor]]:
         torch.manual_seed(0)
         encoder, steps = Encoder(3), []
-        monkeypatch.setattr(fine_tuning, "set_learning_rate", lambda *_: steps.append(kernels(encoder)))
+        monkeypatch.setattr(descent, "set_learning_rate", lambda *_: steps.append(kernels(encoder)))
         config = FineTuning(epochs=1, steps_per_epoch=3, batch=4, learning_rate=0.01, averaging=averaging)
         fine_tuning.fine_tune(encoder, PairSampler(data, Windows(), 0), InputScaling(0.0, 5.0), config, "cpu")
         return [*steps[1:], kernels(encoder)]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edge_asd import progress
-from edge_asd.errors import TrainingError
 from edge_asd.model import InputScaling
 from edge_asd_trainer.config import FineTuning
+from edge_asd_trainer.descent import descend
 from edge_asd_trainer.losses import invariance, mixed_label_divergence
 from edge_asd_trainer.network import Encoder, classifier
-from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
-from edge_asd_trainer.pairs import PairSampler
+from edge_asd_trainer.optimiser import learning_rate
+from edge_asd_trainer.pairs import Pairs, PairSampler
 from edge_asd_trainer.pretraining import three_branches
 
 
@@ -45,35 +47,30 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
     batches = pairs.epochs(
         config.epochs, config.batch, steps, config.alpha, same_section_share=config.same_section_share
     )
-    loss = float("nan")
-    with progress.bar("fine-tuning", total) as bar:
-        for step, batch in enumerate(batches):
-            rate = learning_rate(
-                step,
-                steps=total,
-                warm_up=round(config.warm_up_epochs * steps),
-                peak=config.learning_rate,
-                final=config.learning_rate if config.schedule == "constant" else 0.0,
-            )
-            set_learning_rate(optimiser, rate)
-            x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
-            y, y_other, y_lam = three_branches(encoder, x, other, lam, scaling, encoder.channels)
-            divergence = mixed_label_divergence(
-                head(y_lam), batch.section.to(device), batch.other_section.to(device), lam
-            )
-            constraint = invariance(y_lam, y, y_other, lam)
-            objective = divergence + config.constraint * constraint
-            optimiser.zero_grad(set_to_none=True)
-            objective.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            average.update_parameters(encoder)
-            loss = objective.item()
-            if not torch.isfinite(objective):
-                raise TrainingError(
-                    f"fine-tuning diverged at step {step}: the loss is {loss}; lower fine_tuning.learning_rate "
-                    f"(now {config.learning_rate})."
-                )
-            bar.say(f"loss {loss:.3f}  KL {divergence.item():.3f}  s {constraint.item():.4f}")
-            bar.advance()
+    rate = partial(
+        learning_rate,
+        steps=total,
+        warm_up=round(config.warm_up_epochs * steps),
+        peak=config.learning_rate,
+        final=config.learning_rate if config.schedule == "constant" else 0.0,
+    )
+
+    def objective(batch: Pairs) -> tuple[Tensor, str]:
+        batch = batch.to(device)
+        y, y_other, y_lam = three_branches(encoder, batch, scaling, encoder.channels)
+        divergence = mixed_label_divergence(head(y_lam), batch.section, batch.other_section, batch.lam)
+        constraint = invariance(y_lam, y, y_other, batch.lam)
+        return divergence + config.constraint * constraint, f"KL {divergence.item():.3f}  s {constraint.item():.4f}"
+
+    loss = descend(
+        "fine-tuning",
+        optimiser,
+        batches,
+        total,
+        rate=rate,
+        objective=objective,
+        advice=f"lower fine_tuning.learning_rate (now {config.learning_rate})",
+        after_step=lambda: average.update_parameters(encoder),
+    )
     encoder.load_state_dict(average.module.state_dict())
     return loss

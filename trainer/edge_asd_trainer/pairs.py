@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ class Pairs:
     section: Tensor
     other_section: Tensor
     lam: Tensor
+
+    def to(self, device: str) -> Pairs:
+        """The same pairs on another device."""
+        return Pairs(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class PairSampler:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from edge_asd import progress
-from edge_asd.errors import TrainingError
 from edge_asd.model import InputScaling
 from edge_asd_trainer.config import Pretraining
+from edge_asd_trainer.descent import descend
 from edge_asd_trainer.losses import mix, pretraining_loss
 from edge_asd_trainer.network import Encoder, expander, images
-from edge_asd_trainer.optimiser import LARS, learning_rate, set_learning_rate
-from edge_asd_trainer.pairs import PairSampler
+from edge_asd_trainer.optimiser import LARS, learning_rate
+from edge_asd_trainer.pairs import Pairs, PairSampler
 
 
 def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: Pretraining, device: str) -> float:
@@ -31,54 +32,48 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
     batches = pairs.epochs(
         config.epochs, config.batch, steps, config.alpha, cross_domain_share=config.cross_domain_share
     )
-    loss = float("nan")
-    with progress.bar("pre-training", total) as bar:
-        for step, batch in enumerate(batches):
-            rate = learning_rate(
-                step,
-                steps=total,
-                warm_up=round(config.warm_up_epochs * steps),
-                peak=config.learning_rate,
-                final=config.final_learning_rate,
-            )
-            set_learning_rate(optimiser, rate)
-            x, other, lam = (tensor.to(device) for tensor in (batch.x, batch.other, batch.lam))
-            z, z_other, z_lam = three_branches(branch, x, other, lam, scaling, encoder.channels)
-            terms = pretraining_loss(
-                z,
-                z_other,
-                z_lam,
-                lam,
-                gamma=config.gamma,
-                mu=config.mu,
-                nu=config.nu,
-                reduction=config.reduction,
-                variance_scale=config.variance_scale,
-            )
-            optimiser.zero_grad(set_to_none=True)
-            terms.loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            loss = terms.loss.item()
-            if not torch.isfinite(terms.loss):
-                raise TrainingError(
-                    f"pre-training diverged at step {step}: the loss is {loss}; lower pretraining.learning_rate "
-                    f"(now {config.learning_rate}) or lengthen pretraining.warm_up_epochs."
-                )
-            bar.say(f"loss {loss:.2f}  s {terms.invariance:.3f}  v {terms.variance:.3f}  c {terms.covariance:.2f}")
-            bar.advance()
-    return loss
+    rate = partial(
+        learning_rate,
+        steps=total,
+        warm_up=round(config.warm_up_epochs * steps),
+        peak=config.learning_rate,
+        final=config.final_learning_rate,
+    )
+
+    def objective(batch: Pairs) -> tuple[Tensor, str]:
+        batch = batch.to(device)
+        terms = pretraining_loss(
+            *three_branches(branch, batch, scaling, encoder.channels),
+            batch.lam,
+            gamma=config.gamma,
+            mu=config.mu,
+            nu=config.nu,
+            reduction=config.reduction,
+            variance_scale=config.variance_scale,
+        )
+        return terms.loss, f"s {terms.invariance:.3f}  v {terms.variance:.3f}  c {terms.covariance:.2f}"
+
+    return descend(
+        "pre-training",
+        optimiser,
+        batches,
+        total,
+        rate=rate,
+        objective=objective,
+        advice=f"lower pretraining.learning_rate (now {config.learning_rate}) or lengthen pretraining.warm_up_epochs",
+    )
 
 
 def three_branches(
-    branch: nn.Module, x: Tensor, other: Tensor, lam: Tensor, scaling: InputScaling, channels: int
+    branch: nn.Module, batch: Pairs, scaling: InputScaling, channels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs for X, X' and X_lam (N, D each), in one pass over the 3N images.
 
     Batch normalisation then sees all three together; one pass a branch would hide from it that mixed images vary less.
     Standardisation is affine, so it commutes with the mix.
     """
-    x, other = (x - scaling.mean) / scaling.std, (other - scaling.mean) / scaling.std
-    outputs: Tensor = branch(images(torch.cat([x, other, mix(x, other, lam)]), channels))
+    x, other = ((windows - scaling.mean) / scaling.std for windows in (batch.x, batch.other))
+    outputs: Tensor = branch(images(torch.cat([x, other, mix(x, other, batch.lam)]), channels))
     first, second, mixed = outputs.chunk(3)
     return first, second, mixed
 
