@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,11 @@ def test_what_the_readme_links_to_is_there() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_command_line_starts_without_anything_heavy() -> None:
+    """As docs/architecture.md says: a Pi waits seconds for NumPy."""
+    heavy = {"numpy", "soundfile", "scipy", "matplotlib", "torch", "tensorflow"}
+    program = f"import sys; from edge_asd.cli import build; build(); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -14,13 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from edge_asd.errors import CheckFailed, UsageError
 from edge_asd.progress import say
-from edge_asd_tools.synth.plant import Plan
-from edge_asd_tools.synth.writing import NOTICE
 
 MACHINES = ("fan", "gearbox")
 SECTION = "00"
@@ -50,7 +47,7 @@ def demo(
         )
     plant = out / "plant"
     options = [option.split("=", 1) for option in synth or []]
-    there_already = _has_plant(out, plant / NOTICE, chosen, options)
+    there_already = _has_plant(out, plant, chosen, options)
     say(
         "This is a demonstration on SYNTHETIC sound, hardly trained: no figure below says anything about a real "
         "machine, and the network will not yet beat the systems without one.\n"
@@ -70,8 +67,14 @@ def demo(
     say(f"\nThe whole of it took {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
-def _has_plant(out: Path, notice: Path, machines: list[str], options: list[list[str]]) -> bool:
+def _has_plant(out: Path, plant: Path, machines: list[str], options: list[list[str]]) -> bool:
     """Whether this plant is in `out` already. Raises: UsageError where another one is, or something else."""
+    import msgspec
+
+    from edge_asd_tools.synth.plant import Plan
+    from edge_asd_tools.synth.writing import NOTICE
+
+    notice = plant / NOTICE
     if not out.exists():
         return False
     if not out.is_dir():

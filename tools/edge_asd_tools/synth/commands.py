@@ -10,8 +10,6 @@ import typer
 
 from edge_asd import progress
 from edge_asd.errors import UsageError
-from edge_asd_tools.synth.plant import Plan
-from edge_asd_tools.synth.writing import write_plant
 
 
 def synth(
@@ -36,6 +34,9 @@ def synth(
 
     Example: edge-asd data synth plant --machines fan --sections 2 --seed 7
     """
+    from edge_asd_tools.synth.plant import Plan
+    from edge_asd_tools.synth.writing import write_plant
+
     plan = Plan(
         tuple(name.strip() for name in machines.split(",") if name.strip()),
         sections,
