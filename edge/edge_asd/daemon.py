@@ -213,7 +213,6 @@ class Duty:
     def _status(self) -> status.Status:
         return status.Status(
             pid=os.getpid(),
-            boot=status.boot_id(),
             bundle=self._post.origin.bundle,
             machine=self._post.origin.machine,
             section=self._post.origin.section,

@@ -17,7 +17,6 @@ FILE_NAME = "status.json"
 LOCK_NAME = "lock"
 LARGEST_STATUS = 64 << 10  # bytes
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MEMORY = Path("/proc/self/statm")
 
 
@@ -25,7 +24,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A moment of the daemon.
 
     Attributes:
-        pid, boot: its process, and the boot in which that number means it.
+        pid: its process.
         bundle: digest of the bundle, 16 digits.
         machine, section: what it listens to.
         since, updated: when it began, and when this was written, UTC.
@@ -39,7 +38,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     pid: int
-    boot: str
     bundle: str
     machine: str
     section: str
@@ -120,14 +118,6 @@ def describe(status: Status, *, alive: bool) -> list[str]:
         f"bundle     {status.bundle}",
         f"memory     {status.resident_mb:.0f} MB, as of {status.updated}",
     ]
-
-
-def boot_id() -> str:
-    """The identity of this boot; "" where the kernel doesn't say."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
 
 
 def resident_mb() -> float:

@@ -334,7 +334,6 @@ with status.alone(Path({str(tmp_path)!r})):
     assert sleeper.stdout.readline()
     running = status.Status(
         pid=sleeper.pid,
-        boot=status.boot_id(),
         bundle="0123456789abcdef",
         machine="fan",
         section="00",

@@ -91,7 +91,6 @@ def simulated(folder: Path, *, golden: str = PASSES, health: str | None = None, 
     python.parent.mkdir(parents=True)
     said = status.Status(
         pid=1,
-        boot="",
         bundle="",
         machine="fan",
         section="00",
