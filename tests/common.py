@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -28,3 +33,24 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"CI must have what this test needs: {what}")
     pytest.skip(f"not here: {what}")
+
+
+def interrupted(command: Sequence[str], begun: Callable[[], object], **environment: str) -> CompletedProcess[bytes]:
+    """Run a command until it has begun, then press Ctrl-C on it and all that it started, and wait for its end.
+
+    It leads a session of its own (`args` then is its number), so that the signal reaches its workers as from a
+    terminal, and nobody else.
+    """
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            patience = time.monotonic() + 60
+            while not begun() and time.monotonic() < patience:
+                time.sleep(0.02)
+            assert begun(), "it never began"
+            os.killpg(process.pid, signal.SIGINT)
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return CompletedProcess(process.pid, process.returncode, stderr=stderr)

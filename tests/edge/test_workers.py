@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from common import interrupted
 from edge_asd.errors import StorageError
 from edge_asd.workers import IN_FLIGHT, each
 
@@ -53,24 +52,9 @@ def test_ctrl_c_ends_everybody(tmp_path: Path) -> None:
         "    for _ in done: Path(sys.argv[1]).touch()\n"
     )
     begun = tmp_path / "begun"
-    # A session of its own, so that the signal reaches the workers as from a terminal, and nobody else.
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(begun)], stderr=subprocess.PIPE, start_new_session=True
-    )
-    assert process.stderr is not None
-    try:
-        patience = time.monotonic() + 60
-        while not begun.exists() and time.monotonic() < patience:
-            time.sleep(0.02)
-        assert begun.exists(), "it never began to work"
-        os.killpg(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-    assert b"KeyboardInterrupt" in stderr
-    assert is_empty_soon(process.pid), "a worker was left behind"
+    done = interrupted([sys.executable, "-c", program, str(begun)], begun.exists)
+    assert b"KeyboardInterrupt" in done.stderr
+    assert is_empty_soon(done.args), "a worker was left behind"
 
 
 def is_empty_soon(group: int) -> bool:

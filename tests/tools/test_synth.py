@@ -6,10 +6,7 @@ import csv
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
 import wave
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from common import interrupted
 from edge_asd.errors import StorageError, UsageError
 from edge_asd.front_end import FrontEnd
 from edge_asd_tools.synth import writing
@@ -451,27 +449,13 @@ class TestWholeOrNotAtAll:
             "import sys; from pathlib import Path; from edge_asd_tools.synth.commands import synth; "
             "synth(Path(sys.argv[1]), jobs=2, seconds=1, recording_seconds=2, fault_at=1, train_clips=5000)"
         )
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        # A session of its own, so that the signal reaches the workers as from a terminal, and nobody else.
-        process = subprocess.Popen(
+        done = interrupted(
             [sys.executable, "-c", program, str(tmp_path / "plant")],
-            env=environment,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+            lambda: list(tmp_path.glob(".plant.*/*/*/*.wav")),
+            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),
         )
-        try:
-            patience = time.monotonic() + 30
-            while not list(tmp_path.glob(".plant.*/*/*/*.wav")) and time.monotonic() < patience:
-                time.sleep(0.02)
-            assert list(tmp_path.glob(".plant.*")), "it never began to write"
-            os.killpg(process.pid, signal.SIGINT)
-            _, stderr = process.communicate(timeout=30)
-        finally:
-            process.kill()
-            process.wait()
-            process.stderr.close()
-        assert process.returncode != 0
-        assert b"KeyboardInterrupt" in stderr
+        assert done.returncode != 0
+        assert b"KeyboardInterrupt" in done.stderr
         assert not list(tmp_path.iterdir())
 
 
