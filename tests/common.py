@@ -24,7 +24,7 @@ MOMENT = (
     "fine_tuning.steps_per_epoch=2",
     "fine_tuning.batch=8",
     "quantisation.calibration_windows=32",
-    "threads=1",
+    "compute.threads=1",
 )
 
 

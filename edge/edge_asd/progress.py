@@ -14,9 +14,9 @@ console = Console(stderr=True)
 class Bar:
     """One bar: `advance` it, and `say` beside it what the moment's figures are."""
 
-    def __init__(self, progress: Progress, title: str, total: int) -> None:
+    def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=total, figures="")
+        self._task = progress.add_task(title, total=total, completed=done, figures="")
 
     def advance(self, steps: int = 1) -> None:
         """So many steps are done."""
@@ -28,8 +28,8 @@ class Bar:
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Bar]:
-    """A bar of `total` steps under a title; without a terminal it draws nothing."""
+def bar(title: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A bar of `total` steps under a title, some done before; without a terminal it draws nothing."""
     columns = (
         TextColumn("{task.description:<16}"),
         BarColumn(bar_width=28),
@@ -41,7 +41,7 @@ def bar(title: str, total: int) -> Iterator[Bar]:
     )
     # rich would send standard output to this console as well, away from the file it was redirected to
     with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as progress:
-        yield Bar(progress, title, total)
+        yield Bar(progress, title, total, done)
 
 
 def say(line: str) -> None:

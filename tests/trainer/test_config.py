@@ -85,8 +85,8 @@ def test_an_error_names_all_that_the_numbers_came_from(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("seed = 3\n")
     with pytest.raises(ConfigError) as error:
-        load("cpu", file, ["threads=1", "pretraining.batch=1"])
-    assert str(error.value).startswith(f"preset cpu, {file}, --set threads=1, --set pretraining.batch=1: pretraining.")
+        load("cpu", file, ["compute.threads=1", "pretraining.batch=1"])
+    assert str(error.value).startswith(f"preset cpu, {file}, --set compute.threads=1, --set pretraining.batch=1: pretraining.")
 
 
 def test_no_such_preset_and_no_such_file(tmp_path: Path) -> None:

@@ -131,17 +131,32 @@ class Quantisation(Table, frozen=True):
     calibration_windows: Annotated[int, Meta(ge=16, le=8192)] = 512
 
 
+class Compute(Table, frozen=True):
+    """What carries a training out; the numbers that come out differ by rounding alone.
+
+    Attributes:
+        threads: of PyTorch; 0 leaves it to PyTorch.
+        precision: of the network's activations. "bfloat16" computes convolutions and matrix products under PyTorch's
+            autocast, weights and losses stay float32: faster on a GPU, and on processors with AVX-512 BF16 or AMX.
+        compile: have `torch.compile` fuse the network: a minute or two at the start, worth it on a GPU.
+        checkpoint_seconds: between two checkpoints; what a killed training has to do again.
+    """
+
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    checkpoint_seconds: Annotated[float, Meta(ge=0.0, le=86400.0)] = 20.0
+
+
 class Config(Table, frozen=True):
     """A run.
 
     Attributes:
         seed: of weights, pairs and lambdas.
-        threads: of PyTorch; 0 leaves it to PyTorch.
         input_scaling: "standardise" with one mean and deviation of the training set, or "none".
     """
 
     seed: Annotated[int, Meta(ge=0, le=2**32 - 2)] = 0
-    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     input_scaling: Literal["standardise", "none"] = "standardise"
     front_end: FrontEnd = FrontEnd()
     windows: Windows = Windows()
@@ -150,6 +165,7 @@ class Config(Table, frozen=True):
     fine_tuning: FineTuning = FineTuning()
     detection: Detection = Detection()
     quantisation: Quantisation = Quantisation()
+    compute: Compute = Compute()
 
     def __post_init__(self) -> None:
         for name, found, only in (

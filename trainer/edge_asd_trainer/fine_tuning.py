@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -11,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edge_asd import progress
 from edge_asd.model import InputScaling
 from edge_asd_trainer.config import FineTuning
-from edge_asd_trainer.descent import descend
+from edge_asd_trainer.descent import Engine, Training, descend, deviation
 from edge_asd_trainer.losses import invariance, mixed_label_divergence
 from edge_asd_trainer.network import Encoder, classifier
 from edge_asd_trainer.optimiser import learning_rate
@@ -19,7 +20,7 @@ from edge_asd_trainer.pairs import Pairs, PairSampler
 from edge_asd_trainer.pretraining import three_branches
 
 
-def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: FineTuning, device: str) -> float:
+def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: FineTuning, engine: Engine) -> float:
     """Train the encoder in place; the classifier is thrown away afterwards. Returns the last step's loss.
 
     The loss is the KL divergence to the mixed section label plus equation 1 on the encoder's output. Where
@@ -27,7 +28,8 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
     step.
 
     Raises:
-        TrainingError: the loss is not finite any more.
+        TrainingError: the loss is not finite any more, or the embeddings have collapsed.
+        StorageError: a checkpoint or the log could not be written.
     """
     if not config.epochs:
         return float("nan")
@@ -37,40 +39,61 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
             "clips of a second unit or machine as another section would make the detector better"
         )
         return float("nan")
-    head = classifier(len(pairs.sections)).to(device)
-    whole = nn.ModuleList([encoder, head]).train()
+    classified = _Classified(encoder, classifier(len(pairs.sections))).to(engine.group.device).train()
+    network = engine.prepared(classified)
     exponential = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
     average = AveragedModel(encoder, multi_avg_fn=exponential, use_buffers=True)
-    optimiser = torch.optim.AdamW(whole.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
-    total = steps * config.epochs
-    batches = pairs.epochs(
-        config.epochs, config.batch, steps, config.alpha, same_section_share=config.same_section_share
-    )
-    rate = partial(
-        learning_rate,
-        steps=total,
-        warm_up=round(config.warm_up_epochs * steps),
-        peak=config.learning_rate,
-        final=config.learning_rate if config.schedule == "constant" else 0.0,
-    )
 
-    def objective(batch: Pairs) -> tuple[Tensor, str]:
-        batch = batch.to(device)
-        y, y_other, y_lam = three_branches(encoder, batch, scaling, encoder.channels)
-        divergence = mixed_label_divergence(head(y_lam), batch.section, batch.other_section, batch.lam)
+    def objective(batch: Pairs) -> tuple[Tensor, Mapping[str, Tensor]]:
+        embeddings, logits = network(three_branches(batch, scaling, encoder.channels))
+        y, y_other, y_lam = embeddings.chunk(3)
+        divergence = mixed_label_divergence(logits, batch.section, batch.other_section, batch.lam)
         constraint = invariance(y_lam, y, y_other, batch.lam)
-        return divergence + config.constraint * constraint, f"KL {divergence.item():.3f}  s {constraint.item():.4f}"
+        terms = {"divergence": divergence, "constraint": constraint, "deviation": deviation(y)}
+        return divergence + config.constraint * constraint, terms
 
-    loss = descend(
-        "fine-tuning",
-        optimiser,
-        batches,
-        total,
-        rate=rate,
+    training = Training(
+        title="fine-tuning",
+        learner=nn.ModuleDict({"classified": classified, "average": average}),
+        optimiser=torch.optim.AdamW(classified.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay),
+        epochs=config.epochs,
+        steps=steps,
+        clips=config.batch / pairs.windows_a_clip,
+        rate=partial(
+            learning_rate,
+            steps=steps * config.epochs,
+            warm_up=round(config.warm_up_epochs * steps),
+            peak=config.learning_rate,
+            final=config.learning_rate if config.schedule == "constant" else 0.0,
+        ),
+        batches=lambda start: pairs.epochs(
+            config.epochs,
+            config.batch,
+            steps,
+            config.alpha,
+            start=start,
+            same_section_share=config.same_section_share,
+        ),
         objective=objective,
-        advice=f"lower fine_tuning.learning_rate (now {config.learning_rate})",
+        if_diverged=f"lower fine_tuning.learning_rate (now {config.learning_rate})",
+        if_collapsed=f"lower fine_tuning.constraint (now {config.constraint}) or fine_tuning.learning_rate "
+        f"(now {config.learning_rate})",
         after_step=lambda: average.update_parameters(encoder),
     )
+    loss = descend(training, engine)
     encoder.load_state_dict(average.module.state_dict())
     return loss
+
+
+class _Classified(nn.Module):
+    """Embeddings of all images, and from those of the last third, the mixed ones, which sections they are of."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        embeddings = self.encoder(images)
+        *_, mixed = embeddings.chunk(3)
+        return embeddings.float(), self.head(mixed).float()

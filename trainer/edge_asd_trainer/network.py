@@ -16,7 +16,7 @@ input         operator          t   c    n   s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,46 @@ BOTTLENECKS = ((1, 8, 1, 1), (6, 16, 2, 2), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48
 Tail = Literal["dense", "depthwise"]
 
 
+class _StridedDepthwise(torch.autograd.Function):
+    """A depthwise convolution of stride 2 whose gradient by its input is computed in float32.
+
+    PyTorch's library for processors has no fast bfloat16 kernel for just this one gradient: it took two thirds of a
+    training step (docs/architecture.md). Everything else stays as it is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return nn.functional.conv2d(x, weight, None, 2, 1, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,), (x, weight) = gradients, ctx.saved_tensors
+        layout = ([2, 2], [1, 1], [1, 1], False, [0, 0], len(weight))  # stride, padding, dilation ... groups
+        backward = torch.ops.aten.convolution_backward
+        _, by_weight, _ = backward(gradient, x, weight, None, *layout, [False, True, False])
+        whole = (gradient.float(), x.float(), weight.float())
+        by_x, _, _ = backward(*whole, None, *layout, [True, False, False])
+        return by_x.to(x.dtype), by_weight
+
+
+class StridedDepthwise(nn.Conv2d):
+    """A 3x3 depthwise convolution of stride 2, padded by 1: as any other, but trained fast in bfloat16 on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.is_grad_enabled():
+            with torch.autocast("cpu", enabled=False):
+                result: Tensor = _StridedDepthwise.apply(x, self.weight.to(torch.bfloat16))  # type: ignore[no-untyped-call]
+            return result
+        return super().forward(x)
+
+
 def convolution(
     inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> list[nn.Module]:
     """Convolution without bias and batch normalisation."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    kind = StridedDepthwise if groups > 1 and stride == 2 else nn.Conv2d
+    conv = kind(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs)]
 
 

@@ -3,7 +3,7 @@
     features  ->  pre-training  ->  fine-tuning  ->  export  ->  detection: bank, thresholds, bundle
 
 Every stage writes its result into the run's folder and is skipped when that result is there and was made from the
-same inputs: an interrupted run goes on where it stopped.
+same inputs; the two trainings keep checkpoints besides. So an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,66 +21,93 @@ from edge_asd.bundle import Bundle
 from edge_asd.errors import DataError, UsageError
 from edge_asd.manifest import NAME
 from edge_asd.model import InputScaling, TFLiteModel
+from edge_asd_trainer.checkpoint import Checkpoint
 from edge_asd_trainer.config import Config
 from edge_asd_trainer.data import evaluation_clips, training_clips
+from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.detection import banks, embed_clips
+from edge_asd_trainer.distributed import ALONE, Group
 from edge_asd_trainer.export import FloatModel, to_onnx, to_tflite
 from edge_asd_trainer.features import LogMels, log_mels
 from edge_asd_trainer.fine_tuning import fine_tune
+from edge_asd_trainer.memory import keep_freed
 from edge_asd_trainer.network import Encoder, channels_last
 from edge_asd_trainer.packing import mean_cosine, pack
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import pretrain
 from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
 from edge_asd_trainer.stages import Stages
+from edge_asd_trainer.training_log import TrainingLog
 
 
-def train(data: Path, machine: str, folder: RunFolder, config: Config, preset: str) -> Path:
-    """Train System 1 on a machine type's normal clips and write its bundle; returns the bundle's path.
+def train(
+    data: Path, machine: str, folder: RunFolder, config: Config, preset: str, group: Group = ALONE
+) -> Path | None:
+    """Train System 1 on a machine type's normal clips and write its bundle.
+
+    Args:
+        data: folder of the data set.
+        machine: the machine type, a folder in it.
+        folder: of the run.
+        config: every number.
+        preset: from which the configuration began, to be noted down.
+        group: of processes that share the training; they must all see the same folders.
+
+    Returns:
+        The bundle's path; None in a process that doesn't lead its group.
 
     Raises:
         UsageError: the machine's name can't go into a bundle.
         DataError, ClipError, ClipNameError: the clips can't be used; nothing was written but the features' cache.
-        TrainingError: training diverged, or export failed.
+        TrainingError: training diverged or collapsed, or export failed.
         StorageError: the run's folder can't be written.
     """
     if not NAME.fullmatch(machine):
         raise UsageError(f"--machine {machine!r}: the name goes into the bundle; it is 1 to 32 of 0-9 A-Z a-z _ -.")
     clips = training_clips(data, machine)
     evaluation_clips(data, machine, {clip.name.section for clip in clips})  # better refused now than after training
-    train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
-    scaling = input_scaling(train_set, config)
-    write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
-    folder.write_config(config)
+    with group.first():
+        train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
+        scaling = input_scaling(train_set, config)
+        if group.leads:
+            write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
+            folder.write_config(config)
 
-    device = prepare_torch(config)
-    stages = Stages(
-        folder, train_set.fingerprint, config.seed, config.threads, device, config.windows, scaling, config.network
-    )
+    prepare_torch(config)
+    kind = torch.device(group.device).type
+    numerics = (config.compute.threads, config.compute.precision, config.compute.compile, kind)
+    key = (train_set.fingerprint, config.seed, numerics, config.windows, scaling, config.network)
+    stages = Stages(folder, *key, group=group)
+
+    def engine(stage: str, key: str) -> Engine:
+        checkpoint = Checkpoint(folder.checkpoint(stage), key, config.compute.checkpoint_seconds)
+        return Engine(group, config.compute, checkpoint, TrainingLog(folder.log(stage), folder.tensorboard(stage)))
 
     stages.stage(
         "pre-training",
         [folder.pretrained],
-        lambda: _pretraining(train_set, scaling, folder, config, device),
+        lambda key: _pretraining(train_set, scaling, folder, config, engine("pre-training", key)),
         config.pretraining,
     )
     stages.stage(
         "fine-tuning",
         [folder.encoder],
-        lambda: _fine_tuning(train_set, scaling, folder, config, device),
+        lambda key: _fine_tuning(train_set, scaling, folder, config, engine("fine-tuning", key)),
         config.fine_tuning,
     )
+    if not group.leads:
+        return None
     stages.stage(
         "export",
         [folder.onnx, folder.tflite],
-        lambda: _export(train_set, scaling, folder, config),
+        lambda _: _export(train_set, scaling, folder, config),
         config.quantisation,
     )
     path = folder.bundle(machine)
     stages.stage(
         "detection",
         [path],
-        lambda: bundles.write(path, _detection(train_set, scaling, folder, config, machine)),
+        lambda _: bundles.write(path, _detection(train_set, scaling, folder, config, machine)),
         config,
         machine,
     )
@@ -92,14 +119,14 @@ def can_be_evaluated(data: Path, machine: str) -> bool:
     return bool(evaluation_clips(data, machine, {clip.name.section for clip in training_clips(data, machine)}))
 
 
-def prepare_torch(config: Config) -> str:
-    """Seeds, threads and determinism; returns the device to train on."""
+def prepare_torch(config: Config) -> None:
+    """Seeds, threads, memory and determinism."""
+    keep_freed()
     torch.manual_seed(config.seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
 
 
 def input_scaling(train_set: LogMels, config: Config) -> InputScaling:
@@ -121,21 +148,32 @@ def load_encoder(path: Path, config: Config) -> Encoder:
     return encoder
 
 
-def _pretraining(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, device: str) -> None:
+def _pretraining(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, engine: Engine) -> None:
     torch.manual_seed(config.seed)
-    encoder = Encoder(config.network.channels, config.network.tail).to(device)
+    encoder = Encoder(config.network.channels, config.network.tail).to(engine.group.device)
     channels_last(encoder)
-    pretrain(encoder, PairSampler(train_set, config.windows, config.seed), scaling, config.pretraining, device)
-    _save(encoder, folder.pretrained)
+    pairs = PairSampler(train_set, config.windows, config.seed, engine.group)
+    pretrain(encoder, pairs, scaling, config.pretraining, engine)
+    _finish(encoder, folder.pretrained, engine)
 
 
-def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, device: str) -> None:
+def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config, engine: Engine) -> None:
     torch.manual_seed(config.seed + 1)
-    encoder = load_encoder(folder.pretrained, config).to(device)
+    encoder = load_encoder(folder.pretrained, config).to(engine.group.device)
     channels_last(encoder)
-    pairs = PairSampler(train_set, config.windows, config.seed + 1)
-    fine_tune(encoder, pairs, scaling, config.fine_tuning, device)
-    _save(encoder, folder.encoder)
+    pairs = PairSampler(train_set, config.windows, config.seed + 1, engine.group)
+    fine_tune(encoder, pairs, scaling, config.fine_tuning, engine)
+    _finish(encoder, folder.encoder, engine)
+
+
+def _finish(encoder: Encoder, path: Path, engine: Engine) -> None:
+    """The leader writes the encoder, before anyone goes on; the checkpoint is no longer needed."""
+    if engine.group.leads:
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        files.write_bytes(path, save(tensors))
+        if engine.checkpoint:
+            engine.checkpoint.remove()
+    engine.group.wait()
 
 
 def _export(train_set: LogMels, scaling: InputScaling, folder: RunFolder, config: Config) -> None:
@@ -161,7 +199,3 @@ def _detection(train_set: LogMels, scaling: InputScaling, folder: RunFolder, con
 def _calibration_windows(train_set: LogMels, config: Config) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     sampler = PairSampler(train_set, config.windows, config.seed)
     return sampler.sample(config.quantisation.calibration_windows).numpy()
-
-
-def _save(encoder: Encoder, path: Path) -> None:
-    files.write_bytes(path, save({name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -9,73 +10,89 @@ from torch import Tensor, nn
 
 from edge_asd.model import InputScaling
 from edge_asd_trainer.config import Pretraining
-from edge_asd_trainer.descent import descend
+from edge_asd_trainer.descent import Engine, Training, descend, deviation
 from edge_asd_trainer.losses import mix, pretraining_loss
 from edge_asd_trainer.network import Encoder, expander, images
 from edge_asd_trainer.optimiser import LARS, learning_rate
 from edge_asd_trainer.pairs import Pairs, PairSampler
 
 
-def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: Pretraining, device: str) -> float:
+def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config: Pretraining, engine: Engine) -> float:
     """Train the encoder in place; the expander is thrown away afterwards. Returns the last step's loss.
 
     Raises:
-        TrainingError: the loss is not finite any more.
+        TrainingError: the loss is not finite any more, or the embeddings have collapsed.
+        StorageError: a checkpoint or the log could not be written.
     """
     if not config.epochs:
         return float("nan")
-    head = expander(config.expander_width, config.expander_last).to(device)
+    group = engine.group
+    head = expander(config.expander_width, config.expander_last).to(group.device)
     branch = nn.Sequential(encoder, head).train()
-    optimiser = _optimiser(branch, config)
+    network = engine.prepared(branch)
     steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
-    total = steps * config.epochs
-    batches = pairs.epochs(
-        config.epochs, config.batch, steps, config.alpha, cross_domain_share=config.cross_domain_share
-    )
-    rate = partial(
-        learning_rate,
-        steps=total,
-        warm_up=round(config.warm_up_epochs * steps),
-        peak=config.learning_rate,
-        final=config.final_learning_rate,
-    )
 
-    def objective(batch: Pairs) -> tuple[Tensor, str]:
-        batch = batch.to(device)
+    def objective(batch: Pairs) -> tuple[Tensor, Mapping[str, Tensor]]:
+        z, z_other, z_lam = (
+            group.gather(rows) for rows in network(three_branches(batch, scaling, encoder.channels)).float().chunk(3)
+        )
         terms = pretraining_loss(
-            *three_branches(branch, batch, scaling, encoder.channels),
-            batch.lam,
+            z,
+            z_other,
+            z_lam,
+            group.gather(batch.lam),
             gamma=config.gamma,
             mu=config.mu,
             nu=config.nu,
             reduction=config.reduction,
             variance_scale=config.variance_scale,
         )
-        return terms.loss, f"s {terms.invariance:.3f}  v {terms.variance:.3f}  c {terms.covariance:.2f}"
+        return terms.loss, {
+            "invariance": terms.invariance,
+            "variance": terms.variance,
+            "covariance": terms.covariance,
+            "deviation": deviation(z),
+        }
 
-    return descend(
-        "pre-training",
-        optimiser,
-        batches,
-        total,
-        rate=rate,
+    training = Training(
+        title="pre-training",
+        learner=branch,
+        optimiser=_optimiser(branch, config),
+        epochs=config.epochs,
+        steps=steps,
+        clips=config.batch / pairs.windows_a_clip,
+        rate=partial(
+            learning_rate,
+            steps=steps * config.epochs,
+            warm_up=round(config.warm_up_epochs * steps),
+            peak=config.learning_rate,
+            final=config.final_learning_rate,
+        ),
+        batches=lambda start: pairs.epochs(
+            config.epochs,
+            config.batch,
+            steps,
+            config.alpha,
+            start=start,
+            cross_domain_share=config.cross_domain_share,
+        ),
         objective=objective,
-        advice=f"lower pretraining.learning_rate (now {config.learning_rate}) or lengthen pretraining.warm_up_epochs",
+        if_diverged=f"lower pretraining.learning_rate (now {config.learning_rate}) or lengthen "
+        f"pretraining.warm_up_epochs (now {config.warm_up_epochs})",
+        if_collapsed=f"raise pretraining.mu (now {config.mu}) or lower pretraining.learning_rate "
+        f"(now {config.learning_rate})",
     )
+    return descend(training, engine)
 
 
-def three_branches(
-    branch: nn.Module, batch: Pairs, scaling: InputScaling, channels: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs for X, X' and X_lam (N, D each), in one pass over the 3N images.
+def three_branches(batch: Pairs, scaling: InputScaling, channels: int) -> Tensor:
+    """The standardised images of X, X' and X_lam, one behind the other: (3N, channels, 128, 64).
 
-    Batch normalisation then sees all three together; one pass a branch would hide from it that mixed images vary less.
-    Standardisation is affine, so it commutes with the mix.
+    They pass through the network together: batch normalisation then sees all three, where one pass a branch would hide
+    from it that mixed images vary less. Standardisation is affine, so it commutes with the mix.
     """
     x, other = ((windows - scaling.mean) / scaling.std for windows in (batch.x, batch.other))
-    outputs: Tensor = branch(images(torch.cat([x, other, mix(x, other, batch.lam)]), channels))
-    first, second, mixed = outputs.chunk(3)
-    return first, second, mixed
+    return images(torch.cat([x, other, mix(x, other, batch.lam)]), channels)
 
 
 def _optimiser(branch: nn.Module, config: Pretraining) -> torch.optim.Optimizer:

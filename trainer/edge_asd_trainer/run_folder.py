@@ -73,6 +73,15 @@ class RunFolder:
     def encoder(self) -> Path:
         return self.path / "encoder.safetensors"
 
+    def checkpoint(self, stage: str) -> Path:
+        return self.path / "checkpoints" / f"{stage}.safetensors"
+
+    def log(self, stage: str) -> Path:
+        return self.path / "logs" / f"{stage}.csv"
+
+    def tensorboard(self, stage: str) -> Path:
+        return self.path / "logs" / "tensorboard" / stage
+
     @property
     def onnx(self) -> Path:
         return self.path / "encoder.onnx"
