@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: .venv/ready ## the whole path on a synthetic plant: train, evaluate, export, deploy, listen
 	$(BIN)/edge-asd demo --out demo-plant
@@ -19,6 +19,9 @@ lint: .venv/ready ## style, types, and which room may import which
 format: .venv/ready ## let the formatter have its way
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: .venv/ready ## ours beside its peers, in one run; written to docs/benchmarks.md
+	$(BIN)/python -m edge_asd_trainer.bench
 
 clean: ## everything that was made here, but for the environment
 	rm -rf demo-plant dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

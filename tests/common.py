@@ -25,6 +25,7 @@ MOMENT = (
     "fine_tuning.batch=8",
     "quantisation.calibration_windows=32",
     "compute.threads=1",
+    "compute.checkpoint_seconds=0.0",
 )
 
 

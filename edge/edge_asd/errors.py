@@ -12,7 +12,8 @@
     ├── StorageError         7   a disk is full, read-only or broken
     ├── DeploymentError      8   a release was refused or rolled back
     ├── CaptureError         9   the microphone, or what stands for it, gave up
-    └── TrainingError       10   training or export did not give a usable result
+    ├── TrainingError       10   training or export did not give a usable result
+    └── DownloadError       11   a download failed, or brought something that is refused
 
 A message is one sentence or two: what was found, what was expected, where, and how to mend it.
 The command line prints it on one line and leaves with the branch's code (`edge_asd.cli`). An exception from outside
@@ -94,3 +95,9 @@ class TrainingError(EdgeAsdError):
     """Training, quantisation or export did not give a usable result."""
 
     exit_code = 10
+
+
+class DownloadError(EdgeAsdError):
+    """A download failed, or brought something that is refused; what arrived so far may be kept, and is never used."""
+
+    exit_code = 11

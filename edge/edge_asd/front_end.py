@@ -11,6 +11,7 @@ and the golden clip of a bundle scores bit for bit the same on every device.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 LogMel = NDArray[np.float32]
 Spectrum = NDArray[np.complex128]
+_Bands = tuple[slice, slice, NDArray[np.float64]]  # some mel bands, the FFT bins that they touch, weights (bins, bands)
 
-FRAMES_AT_ONCE = 512  # bounds the memory that a long recording takes, 8 MB of spectrum
+FRAMES_AT_ONCE = 48  # 400 kB in each step: it stays near the core, and a long recording takes no more
+BANDS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,26 @@ class FrontEnd:
             (frames, mels) in dB. The clip's mean is subtracted first (paper, section 2.1), then zeros are
             padded at both ends.
         """
-        centred = waveform.astype(np.float64) - np.mean(waveform, dtype=np.float64)
-        padded = np.pad(centred, self.n_fft // 2)
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft)[:: self.hop]
-        log_mel = np.empty((len(frames), self.mels), np.float32)
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            some = slice(start, start + FRAMES_AT_ONCE)
-            log_mel[some] = self.decibel(self.mel_power(self.spectrum(frames[some])))
+        log_mel = np.empty((self.frames(len(waveform)), self.mels), np.float32)
+        for start, frames in self._centred_frames(waveform):
+            log_mel[start : start + len(frames)] = self.decibel(self.mel_power(self.spectrum(frames)))
         return log_mel
+
+    def _centred_frames(self, waveform: Samples) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """The frames of a clip less its mean, a few at once: the first one's number, and a view (n, n_fft).
+
+        All are views of one block of samples, which the next frames overwrite: with a block for the whole clip, getting
+        the memory's pages costs more than the arithmetic.
+        """
+        mean, count = np.mean(waveform, dtype=np.float64), self.frames(len(waveform))
+        samples = np.empty((FRAMES_AT_ONCE - 1) * self.hop + self.n_fft)
+        frames = np.lib.stride_tricks.sliding_window_view(samples, self.n_fft)[:: self.hop]
+        for start in range(0, count, FRAMES_AT_ONCE):
+            begin = start * self.hop - self.n_fft // 2  # of the block, in the clip; what lies outside of it is padding
+            some = waveform[max(begin, 0) : begin + len(samples)]
+            samples.fill(0.0)
+            np.subtract(some, mean, out=samples[max(-begin, 0) :][: len(some)], dtype=np.float64)
+            yield start, frames[: count - start]
 
     def spectrum(self, frames: NDArray[np.float64]) -> Spectrum:
         """(n, n_fft) samples to (n, n_fft / 2 + 1) complex bins, under the window."""
@@ -94,16 +109,21 @@ class FrontEnd:
     def mel_power(self, spectrum: Spectrum) -> NDArray[np.float64]:
         """(n, n_fft / 2 + 1) complex bins to (n, mels) mel power."""
         if self.power == 2.0:
-            magnitudes = np.square(spectrum.real) + np.square(spectrum.imag)
+            powers = np.square(spectrum.real)
+            powers += np.square(spectrum.imag)
         else:
-            magnitudes = np.abs(spectrum) ** self.power
-        mel_power: NDArray[np.float64] = magnitudes @ self.mel_filters
+            powers = np.abs(spectrum) ** self.power
+        mel_power = np.empty((len(powers), self.mels))
+        for bands, bins, weights in _bands(self.sample_rate, self.n_fft, self.mels, self.fmin, self.fmax):
+            np.matmul(powers[:, bins], weights, out=mel_power[:, bands])
         return mel_power
 
     def decibel(self, mel_power: NDArray[np.float64]) -> LogMel:
         """Mel power to dB, 10 log10(max(S, floor))."""
-        decibel: LogMel = (10.0 * np.log10(np.maximum(mel_power, self.floor))).astype(np.float32)
-        return decibel
+        decibel = np.maximum(mel_power, self.floor)
+        np.log10(decibel, out=decibel)
+        decibel *= 10.0
+        return decibel.astype(np.float32)
 
     @property
     def window(self) -> NDArray[np.float64]:
@@ -130,6 +150,19 @@ def _mel_filters(sample_rate: int, n_fft: int, mels: int, fmin: float, fmax: flo
     falling = (edges[None, 2:] - bins[:, None]) / np.diff(edges)[None, 1:]
     area = 2.0 / (edges[2:] - edges[:-2])
     return np.ascontiguousarray(np.maximum(0.0, np.minimum(rising, falling)) * area)
+
+
+@lru_cache(maxsize=8)
+def _bands(sample_rate: int, n_fft: int, mels: int, fmin: float, fmax: float) -> list[_Bands]:
+    """The filters without most of their zeros, which are 98 in 100: some neighbours, and the bins that they touch."""
+    filters = _mel_filters(sample_rate, n_fft, mels, fmin, fmax)
+    found = []
+    for first in range(0, mels, BANDS_AT_ONCE):
+        bands = slice(first, first + BANDS_AT_ONCE)
+        touched = np.flatnonzero(filters[:, bands].any(axis=1))
+        bins = slice(touched[0], touched[-1] + 1) if len(touched) else slice(0, 0)
+        found.append((bands, bins, np.ascontiguousarray(filters[bins, bands])))
+    return found
 
 
 # Slaney's Auditory Toolbox: 3 mels each 200 Hz up to 1 kHz, then 27 mels each factor of 6.4.

@@ -113,11 +113,11 @@ def test_the_report_needs_nothing_else_and_shows_its_pictures(
     assert evaluated.returncode == 0
     page = (run / "report" / "index.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('src="data:image/png;base64,') == 6
     found = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert f"{100 * found['systems'][0]['score']:.1f}" in page
     assert evaluated.stdout.splitlines()[-1] in html.unescape(page)
-    for name in ("histograms", "roc", "map", "clips"):
+    for name in ("histograms", "roc", "map", "clips", "pre-training", "fine-tuning"):
         assert (run / "report" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,11 +78,34 @@ def test_a_10_s_clip_has_313_frames_of_128_bands() -> None:
     assert FrontEnd().log_mel(noise(10)).shape == (313, 128)
 
 
-def test_a_long_clip_is_the_same_whether_computed_at_once_or_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frames", [1, 7, 1000])
+def test_a_long_clip_is_the_same_whether_computed_at_once_or_in_parts(
+    frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = noise(12)
-    at_once = FrontEnd().log_mel(clip)
-    monkeypatch.setattr("edge_asd.front_end.FRAMES_AT_ONCE", 7)
-    np.testing.assert_array_equal(FrontEnd().log_mel(clip), at_once)
+    expected = FrontEnd().log_mel(clip)
+    monkeypatch.setattr("edge_asd.front_end.FRAMES_AT_ONCE", frames)
+    np.testing.assert_array_equal(FrontEnd().log_mel(clip), expected)
+
+
+def test_a_long_clip_takes_no_more_memory_than_a_short_one() -> None:
+    clip, front_end = noise(120), FrontEnd()
+    front_end.log_mel(clip[:RATE])  # windows and filters are made, and kept
+    tracemalloc.start()
+    try:
+        result = front_end.log_mel(clip)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - result.nbytes < 1 << 20
+
+
+@pytest.mark.parametrize("front_end", [FrontEnd(), FrontEnd(mels=5, fmin=3000, fmax=3100), FrontEnd(mels=300, power=1)])
+def test_mel_power_is_the_product_with_the_whole_of_the_filters(front_end: FrontEnd) -> None:
+    rng = np.random.default_rng(0)
+    spectrum = rng.normal(size=(9, 513)) + 1j * rng.normal(size=(9, 513))
+    expected = np.abs(spectrum) ** front_end.power @ front_end.mel_filters
+    np.testing.assert_allclose(front_end.mel_power(spectrum), expected, rtol=1e-12, atol=1e-300)
 
 
 @settings(max_examples=30, deadline=None)

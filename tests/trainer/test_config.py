@@ -86,7 +86,9 @@ def test_an_error_names_all_that_the_numbers_came_from(tmp_path: Path) -> None:
     file.write_text("seed = 3\n")
     with pytest.raises(ConfigError) as error:
         load("cpu", file, ["compute.threads=1", "pretraining.batch=1"])
-    assert str(error.value).startswith(f"preset cpu, {file}, --set compute.threads=1, --set pretraining.batch=1: pretraining.")
+    assert str(error.value).startswith(
+        f"preset cpu, {file}, --set compute.threads=1, --set pretraining.batch=1: pretraining."
+    )
 
 
 def test_no_such_preset_and_no_such_file(tmp_path: Path) -> None:
@@ -97,3 +99,8 @@ def test_no_such_preset_and_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = \n")
     with pytest.raises(ConfigError, match=r"bad.toml: not TOML .*line 1"):
         load("cpu", tmp_path / "bad.toml")
+
+
+def test_a_rate_that_would_rise_instead_of_decay_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"final_learning_rate must not lie above .* found 0\.002 and 0\.001"):
+        load("paper", options=["pretraining.learning_rate=0.001"])

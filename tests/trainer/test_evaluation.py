@@ -92,6 +92,8 @@ def test_nothing_of_an_earlier_evaluation_survives(copy: RunFolder) -> None:
         "index.html",
         "histograms.png",
         "map.png",
+        "pre-training.png",
+        "fine-tuning.png",
     }
 
 

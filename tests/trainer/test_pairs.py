@@ -23,7 +23,7 @@ def some_log_mels(folder: Path, clips: int = 12, frames: int = 313) -> LogMels:
     np.save(folder / "train.npy", values)
     return LogMels(
         folder / "train.npy",
-        np.load(folder / "train.npy", mmap_mode="r"),
+        np.load(folder / "train.npy", mmap_mode="c"),
         np.arange(1, clips + 1) * frames,
         [Clip(Path(name), parse_clip_name(name)) for name in names],
         "",

@@ -36,7 +36,7 @@ def log_mels(folder: Path, sections: int = 2, *, silent: bool = False) -> LogMel
     np.save(folder / "train.npy", values.astype(np.float32))
     return LogMels(
         folder / "train.npy",
-        np.load(folder / "train.npy", mmap_mode="r"),
+        np.load(folder / "train.npy", mmap_mode="c"),
         np.arange(1, len(names) + 1) * 100,
         [Clip(Path(name), parse_clip_name(name)) for name in names],
         "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,48 +11,70 @@ import typer
 
 from edge_asd import progress
 from edge_asd.cli import CommandLine
+from edge_asd.errors import DataError, UsageError
 from edge_asd.requirements import extra
 
 if TYPE_CHECKING:
     from edge_asd_trainer.evaluation import Evaluation
-    from edge_asd_trainer.run_folder import RunFolder
+    from edge_asd_trainer.jobs import Outcome
 
 
 def register(line: CommandLine) -> None:
     """Add this room's commands."""
+    from edge_asd_trainer import data_commands
+
     line.app.command()(train)
     line.app.command()(evaluate)
     line.app.command()(report)
+    line.group("data").command()(data_commands.download)
+    line.group("data").command()(data_commands.check)
+
+
+class Where(StrEnum):
+    """Where trainings run."""
+
+    here = "here"
+    ray = "ray"
 
 
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of the data set: DATA/<machine>/train/section_*.wav")],
-    machine: Annotated[str, typer.Option(help="Machine type: the name of its folder in DATA.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on there.")],
-    preset: Annotated[str, typer.Option(help="paper (a GPU), cpu (two cores) or demo (a try).")] = "cpu",
+    machine: Annotated[str, typer.Option(help="Machine type: the name of its folder in DATA; all for every one.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run (of the runs, with all); an interrupted one goes on.")],
+    preset: Annotated[str, typer.Option(help="paper or vicreg (a GPU), cpu (two cores) or demo (a try).")] = "cpu",
     config: Annotated[Path | None, typer.Option(help="TOML file, over the preset.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="One number, over both: pretraining.epochs=10; repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and pairs; the same seed gives the same bundle.")] = None,
+    on: Annotated[Where, typer.Option(help="here, or ray: a job a machine type on a Ray cluster.")] = Where.here,
 ) -> None:
     """Train on a machine's normal clips; ends with a bundle and, where there are test clips, a report.
 
     Example: edge-asd train plant --machine fan --out runs/fan
+
+    Several GPUs: torchrun --nproc-per-node 2 -m edge_asd_trainer train plant --machine fan --out runs/fan
     """
     with extra("train"):
-        from edge_asd_trainer import pipeline
+        from edge_asd_trainer import jobs
         from edge_asd_trainer.config import load
-        from edge_asd_trainer.run_folder import RunFolder
-    options = [*(setting or []), *([] if seed is None else [f"seed={seed}"])]
-    folder = RunFolder(out)
-    bundle = pipeline.train(data, machine, folder, load(preset, config, options), preset)
-    progress.say(f"bundle: {bundle}")
-    if pipeline.can_be_evaluated(data, machine):
-        _print_table(_evaluated(folder))
-        progress.say(f"report: {folder.report / 'index.html'}")
-    else:
-        progress.say(f"no report: there are no test clips in {data / machine / 'test'}")
+        from edge_asd_trainer.distributed import joined
+    numbers = load(preset, config, [*(setting or []), *([] if seed is None else [f"seed={seed}"])])
+    every = machine == "all"
+    wanted = [
+        jobs.Job(data, name, out / name if every else out, preset, numbers)
+        for name in (_machines(data) if every else [machine])
+    ]
+    with joined() as group:
+        if on is Where.ray and group.size > 1:
+            raise UsageError("--on ray: not under torchrun; Ray gives every machine type a process of its own.")
+        with extra("ray"):
+            ended = jobs.on_ray(wanted) if on is Where.ray else jobs.one_by_one(wanted, group)
+            outcomes = list(_told(ended, several=len(wanted) > 1))
+    _print_summary([outcome.evaluation for outcome in outcomes if outcome.evaluation])
+    for outcome in outcomes:
+        if outcome.error:
+            raise outcome.error
 
 
 def evaluate(
@@ -63,9 +87,10 @@ def evaluate(
     Example: edge-asd evaluate runs/fan
     """
     with extra("train"):
+        from edge_asd_trainer import jobs
         from edge_asd_trainer.run_folder import RunFolder
     folder = RunFolder(run)
-    evaluation = _evaluated(folder)
+    evaluation = jobs.evaluated(folder)
     if json:
         typer.echo((folder.evaluation / "evaluation.json").read_text(), nl=False)
     else:
@@ -86,20 +111,33 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run that was ev
     progress.say(f"report: {reports.write(folder, read(folder))}")
 
 
-def _evaluated(folder: RunFolder) -> Evaluation:
-    with extra("train"):
-        from edge_asd_trainer import challenge_files
-        from edge_asd_trainer import report as reports
-        from edge_asd_trainer.evaluation import evaluate as evaluate_run
-        from edge_asd_trainer.evaluation import write
-    evaluation = evaluate_run(folder)
-    write(folder, evaluation)
-    challenge_files.write(evaluation, folder.evaluation)
-    reports.write(folder, evaluation)
-    return evaluation
+def _machines(data: Path) -> list[str]:
+    from edge_asd_trainer.data import machines
+
+    found = machines(data) if data.is_dir() else []
+    if not found:
+        raise DataError(f"{data}: no machine types there; expected folders like {data / 'fan' / 'train'} with clips.")
+    return found
+
+
+def _told(outcomes: Iterable[Outcome], *, several: bool) -> Iterator[Outcome]:
+    """Say how each ended as soon as it did: of several errors only the first would be heard at the end."""
+    for outcome in outcomes:
+        if outcome.evaluation:
+            _print_table(outcome.evaluation)
+        if outcome.error and several:
+            progress.say(f"{outcome.job.machine}: {outcome.error}")
+        yield outcome
 
 
 def _print_table(evaluation: Evaluation) -> None:
     from edge_asd_trainer.results_table import results_table
 
     typer.echo(results_table(evaluation))
+
+
+def _print_summary(evaluations: list[Evaluation]) -> None:
+    from edge_asd_trainer.results_table import summary_table
+
+    if len(evaluations) > 1:
+        typer.echo(summary_table(evaluations))

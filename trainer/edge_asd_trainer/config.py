@@ -35,8 +35,25 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A table of the configuration: immutable, and strict about what it doesn't know."""
 
 
+class Features(Table, frozen=True):
+    """Section 2.1, on the workstation; the values are those of `[front_end]`, within 1e-3 dB.
+
+    Attributes:
+        front_end: what computes the log-mels: "numpy", the device's own in as many processes as there are cores, or
+            "torchaudio", on the GPU if there is one. A cache of log-mels, and what is trained on it, is made anew when
+            this changes.
+    """
+
+    front_end: Literal["numpy", "torchaudio"] = "numpy"
+
+
 class Network(Table, frozen=True):
-    """Section 2.2. `channels` of the training images; the `tail` of Table 1."""
+    """Section 2.2.
+
+    Attributes:
+        channels: of the training images; Table 1 has 3, which repeat the log-mel. The device's network has 1.
+        tail: the 4x2 convolution of Table 1 is "dense", or "depthwise".
+    """
 
     channels: Annotated[int, Meta(ge=1, le=3)] = 3
     tail: Literal["dense", "depthwise"] = "dense"
@@ -49,14 +66,18 @@ class Pretraining(Table, frozen=True):
         epochs: 0 leaves pre-training out.
         steps_per_epoch: 0 stands for every window of every clip once, in whole batches: clips x 32 // batch.
         batch: pairs (X, X') a step, so three times as many images.
-        optimiser, learning_rate, final_learning_rate, warm_up_epochs, weight_decay, momentum, trust: LARS as in
-            VICReg, linear warm-up from 0 and cosine decay, both per step; "adamw" is for small batches.
+        optimiser, weight_decay, momentum, trust: LARS as in VICReg, whose code has 0.9 and 0.001 where the paper is
+            silent; "adamw" is for small batches.
+        learning_rate, final_learning_rate, warm_up_epochs: linear warm-up from 0 and cosine decay, both per step and
+            absolute: 0.8 already is VICReg's 0.2 x 1024 / 256.
         alpha: of Beta(alpha, alpha), from which a pair's lambda is drawn.
         gamma, mu, nu: weights of the three terms of equation 5.
         variance_scale: 1.0 reads equation 5 literally, 0.5 is VICReg's code.
-        reduction: of equation 1: "mean" over batch and dimensions, or the literal "sum" over dimensions.
+        reduction: of equation 1: "mean" over batch and dimensions, as the text says, or the formula's "sum" over
+            dimensions, which is 1280 times heavier.
         expander_width, expander_last: 1280; "bn_relu" (paper) or "linear" (VICReg).
-        cross_domain_share: this share of the pairs is made of a source and a target clip; 0 leaves it to chance.
+        cross_domain_share: this share of the pairs is made of a source and a target clip; 0 leaves it to chance, by
+            which two pairs in a hundred do, for one clip in a hundred is of the target domain (section 1).
     """
 
     epochs: Epochs = 100
@@ -90,8 +111,10 @@ class FineTuning(Table, frozen=True):
         schedule, warm_up_epochs: "constant", as the paper says nothing else, or a "cosine" down to 0; either after a
             linear warm-up.
         alpha: of the mixup's Beta distribution.
-        constraint: weight of the geometrical constraint, equation 1 on the encoder's output.
-        same_section_share: this share of the pairs is source x target of one section, the rest any two windows.
+        constraint: weight of the geometrical constraint, equation 1 on the encoder's output; like the number of
+            epochs, the paper doesn't state it.
+        same_section_share: this share of the pairs is source x target of one section, the rest any two windows:
+            "intra-domain and inter-domain". Where both are of one section, the label isn't mixed at all.
         averaging: what is kept is an exponential average of the weights, this its decay a step; 0 keeps the last ones,
             as the paper does.
     """
@@ -137,13 +160,14 @@ class Compute(Table, frozen=True):
     Attributes:
         threads: of PyTorch; 0 leaves it to PyTorch.
         precision: of the network's activations. "bfloat16" computes convolutions and matrix products under PyTorch's
-            autocast, weights and losses stay float32: faster on a GPU, and on processors with AVX-512 BF16 or AMX.
+            autocast, weights and losses stay float32: half the memory, and faster on GPUs and on processors that
+            compute it natively (AVX-512 BF16, AMX). "auto" is that where it is native, else "float32".
         compile: have `torch.compile` fuse the network: a minute or two at the start, worth it on a GPU.
         checkpoint_seconds: between two checkpoints; what a killed training has to do again.
     """
 
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     compile: bool = False
     checkpoint_seconds: Annotated[float, Meta(ge=0.0, le=86400.0)] = 20.0
 
@@ -153,13 +177,15 @@ class Config(Table, frozen=True):
 
     Attributes:
         seed: of weights, pairs and lambdas.
-        input_scaling: "standardise" with one mean and deviation of the training set, or "none".
+        input_scaling: "standardise" with one mean and deviation of the training set, or "none"; section 2.1 is silent,
+            and a log-mel reaches down to -156 dB.
     """
 
     seed: Annotated[int, Meta(ge=0, le=2**32 - 2)] = 0
     input_scaling: Literal["standardise", "none"] = "standardise"
     front_end: FrontEnd = FrontEnd()
     windows: Windows = Windows()
+    features: Features = Features()
     network: Network = Network()
     pretraining: Pretraining = Pretraining()
     fine_tuning: FineTuning = FineTuning()
@@ -174,6 +200,12 @@ class Config(Table, frozen=True):
         ):
             if found != only:
                 raise ValueError(f"{name} must be {only}, the size of image that Table 1 is for, found {found}")
+        peak, final = self.pretraining.learning_rate, self.pretraining.final_learning_rate
+        if final > peak:
+            raise ValueError(
+                f"pretraining.final_learning_rate must not lie above pretraining.learning_rate, for it is what that "
+                f"decays to; found {final} and {peak}"
+            )
 
 
 def presets() -> list[str]:

@@ -94,6 +94,11 @@ class Training:
     after_step: Callable[[], None] = lambda: None
 
 
+def at_least_float32(outputs: Tensor) -> Tensor:
+    """What a network computed in bfloat16, as a loss wants it."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
 def deviation(embeddings: Tensor) -> Tensor:
     """Standard deviation over the batch (N, D), mean over the features: 0 where all embeddings are the same."""
     return embeddings.detach().std(dim=0).mean()

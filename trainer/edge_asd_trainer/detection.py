@@ -23,7 +23,7 @@ SAME = 1e-5  # relative spread below which scores count as equal: rounding, of w
 
 
 def embed_clips(log_mels: LogMels, windows: Windows, model: Model) -> NDArray[np.float32]:
-    """Every clip's embedding, the mean over its windows: (clips, dimensions). The device's own function."""
+    """Every clip's embedding, the mean over its windows (section 2.5), (clips, dimensions): the device's function."""
     embeddings = []
     with progress.bar("embeddings", len(log_mels.clips)) as bar:
         for index in range(len(log_mels.clips)):
@@ -33,7 +33,10 @@ def embed_clips(log_mels: LogMels, windows: Windows, model: Model) -> NDArray[np
 
 
 def banks(embeddings: NDArray[np.float32], log_mels: LogMels) -> dict[str, Bank]:
-    """A bank a section, source and target domain together, from the (clips, dimensions) of the training clips."""
+    """A bank a section, source and target domain together, of the training clips' (clips, dimensions) as they are.
+
+    Section 2.5 has the Euclidean distance to the training embeddings, and doesn't say whether of all sections.
+    """
     sections = np.array([name.section for name in log_mels.names])
     names = [clip.path.name for clip in log_mels.clips]
     return {

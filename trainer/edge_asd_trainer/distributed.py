@@ -8,17 +8,18 @@ terms see the embeddings of all shares (gathered, so that gradients flow back), 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn import functional as collective
 
+from edge_asd import progress
 from edge_asd.errors import ConfigError
 
 # Others wait this long for the one that goes first, through the log-mels of a whole data set.
@@ -65,15 +66,14 @@ class Group:
         """The rows of all processes, one share behind the other; gradients flow back to each share."""
         if self.size == 1:
             return rows
-        return torch.cat(collective.all_gather(rows))  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+        return gathered
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a value over all processes, for their logs."""
         if self.size == 1:
             return value
-        total = value.detach().clone()
-        dist.all_reduce(total)
-        return total / self.size
+        return _summed(value) / self.size
 
     def wrapped(self, network: nn.Module) -> nn.Module:
         """The network as all processes train it together: its batch normalisation is replaced, its parameters stay."""
@@ -115,8 +115,12 @@ def joined() -> Iterator[Group]:
     if cuda:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    # It tells of a layout in memory, for kernels of one channel, that both sides read alike.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     try:
-        yield Group(dist.get_rank(), dist.get_world_size(), device)
+        group = Group(dist.get_rank(), dist.get_world_size(), device)
+        progress.console.quiet = not group.leads
+        yield group
     finally:
         dist.destroy_process_group()
 
@@ -145,9 +149,9 @@ class GlobalBatchNorm(nn.Module):
             )
         axes = (0, *range(2, x.dim()))
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _total(x.sum(axes)) / count
+        mean = _Total.apply(x.sum(axes)) / count  # type: ignore[no-untyped-call]
         centred = x - mean.view(shape)
-        variance = _total(centred.square().sum(axes)) / count
+        variance = _Total.apply(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -157,8 +161,36 @@ class GlobalBatchNorm(nn.Module):
         return normalised
 
 
-def _total(value: Tensor) -> Tensor:
-    total: Tensor = collective.all_reduce(value)  # type: ignore[no-untyped-call]
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; backwards, every process's part of their gradient comes home and is added up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        shares = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(shares, rows.contiguous())
+        return torch.cat(shares)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = _summed(gradients[0])
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _summed(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(value: Tensor) -> Tensor:
+    total = value.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
     return total
 
 

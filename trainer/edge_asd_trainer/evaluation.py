@@ -21,6 +21,7 @@ from edge_asd_trainer.baselines.statistics import SYSTEMS, clip_statistics
 from edge_asd_trainer.config import Config, fingerprint
 from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.detection import banks, embed_clips, gamma_percentile, thresholds
+from edge_asd_trainer.embedding_map import EmbeddingMap, embedding_map
 from edge_asd_trainer.export import FloatModel
 from edge_asd_trainer.features import LogMels, log_mels
 from edge_asd_trainer.metrics import SectionFigures, means, official_score, section_figures
@@ -89,7 +90,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         thresholds: decision threshold by section.
         systems: the bundle first; empty where no section has labelled clips of both kinds.
         parity: int8 against float.
-        embeddings: (test clips, 2) principal components of the clip embeddings, for the map.
+        embeddings: where the clips' embeddings lie on a plane, for the eye.
     """
 
     machine: str
@@ -101,7 +102,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     thresholds: dict[str, float]
     systems: list[SystemResult]
     parity: Parity
-    embeddings: list[tuple[float, float]]
+    embeddings: EmbeddingMap
 
 
 def evaluate(folder: RunFolder) -> Evaluation:
@@ -128,7 +129,13 @@ def evaluate(folder: RunFolder) -> Evaluation:
     if not clips:
         raise DataError(f"{data / machine / 'test'}: no test clips there; nothing can be evaluated.")
     test = log_mels(clips, stated.front_end, stated.windows, folder.features("test"))
-    train = log_mels(training_clips(data, machine), stated.front_end, stated.windows, folder.features("train"))
+    train = log_mels(
+        training_clips(data, machine),
+        stated.front_end,
+        stated.windows,
+        folder.features("train"),
+        config.features.front_end,
+    )
     if stated.data_fingerprint != train.fingerprint:
         raise DataError(
             f"{data / machine / 'train'}: not the clips that {folder.bundle(machine)} was trained on; "
@@ -164,7 +171,7 @@ def evaluate(folder: RunFolder) -> Evaluation:
         thresholds=decision,
         systems=systems,
         parity=_parity(test, config, detector, floating, scores, float_scores, systems),
-        embeddings=[(float(x), float(y)) for x, y in _principal_components(embeddings)],
+        embeddings=embedding_map(embeddings, test.names, bundle.banks),
     )
 
 
@@ -289,11 +296,3 @@ def _points_apart(pairs: Sequence[tuple[float, float]]) -> float | None:
         return None
     (_, one), (_, other) = (means(figures) for figures in zip(*pairs, strict=True))
     return 100 * abs(one - other)
-
-
-def _principal_components(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    components: NDArray[np.float64] = np.zeros((len(centred), 2))
-    components[:, : min(2, len(directions))] = centred @ directions[:2].T
-    return components

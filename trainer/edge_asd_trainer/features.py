@@ -1,36 +1,41 @@
 """Clips to log-mels, once (paper, section 2.1): a file of frames that training cuts its windows from.
 
-The front end is the device's own (NumPy, in as many processes as there are cores), so training and device can't drift
-apart. The file is memory-mapped: a data set larger than the memory trains too.
+The front end is the device's own, or torchaudio's, which a test holds to it within 1e-3 dB. The file is memory-mapped:
+a data set larger than the memory trains too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_asd import files, progress
-from edge_asd.audio import read_clip
-from edge_asd.cli import start_logging
 from edge_asd.clip_name import ClipName
-from edge_asd.errors import DataError
+from edge_asd.errors import ClipError
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd.windows import Windows
-from edge_asd.workers import each
+from edge_asd_trainer import numpy_front_end
 from edge_asd_trainer.config import fingerprint
 from edge_asd_trainer.data import Clip
 from edge_asd_trainer.run_folder import remove
 
-CLIPS_A_TASK = 4
+CLIPS_AT_ONCE = 32  # that a thread takes up to hash
 FRAMES_AT_ONCE = 16384
+
+# The log-mel of each clip, in order.
+Transform = Callable[[Sequence[Clip], FrontEnd, Windows], Generator[LogMel]]
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -92,7 +97,13 @@ class LogMels:
         return int(self.ends[clip - 1]) if clip else 0
 
 
-def log_mels(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache: Path) -> LogMels:
+def log_mels(
+    clips: Sequence[Clip],
+    front_end: FrontEnd,
+    windows: Windows,
+    cache: Path,
+    by: Literal["numpy", "torchaudio"] = "numpy",
+) -> LogMels:
     """The log-mels of the clips: from the cache where it was made from these very clips, else computed.
 
     Args:
@@ -100,63 +111,70 @@ def log_mels(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache
         front_end: how.
         windows: for a clip must hold at least one.
         cache: path of the frames (.npy); beside it stands .json, which says what they were made from.
+        by: what computes them, see `config.Features`. It is part of what the cache was made from, for torchaudio's
+            may differ by a rounding, and the same run must always give the same bundle.
 
     Raises:
-        ClipError: a clip can't be read, or is shorter than one window; names it.
+        ClipError: a clip can't be read.
+        DataError: a clip is shorter than one window; names it.
+        MissingRequirement: torchaudio is to compute and can't be imported.
         StorageError: the cache can't be written.
     """
-    made_from = fingerprint(front_end, windows, [(clip.path.name, _sha256(clip.path)) for clip in clips])
+    made_from = fingerprint_of(clips, front_end, windows, by)
     index_file = cache.with_suffix(".json")
     index = _read_index(index_file)
     if index is None or index.fingerprint != made_from or not cache.is_file():
         remove(index_file.parent, index_file.name)  # or it would vouch for new frames if its own writing failed
-        index = _Index(made_from, _compute(clips, front_end, windows, cache))
+        index = _Index(made_from, compute(clips, front_end, windows, cache, _transform(by)))
         files.write_bytes(index_file, msgspec.json.encode(index))
-    frames = np.load(cache, mmap_mode="r", allow_pickle=False)
+    # Nobody writes to it: "copy on write" is for PyTorch, which warns of an array that can't be written to.
+    frames = np.load(cache, mmap_mode="c", allow_pickle=False)
     return LogMels(cache, frames, np.cumsum(index.frames, dtype=np.int64), clips, made_from)
 
 
-def _compute(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, cache: Path) -> list[int]:
+def fingerprint_of(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, by: str = "numpy") -> str:
+    """The fingerprint of the clips' names and content and of the front end. Raises: ClipError."""
+    some = [clips[start : start + CLIPS_AT_ONCE] for start in range(0, len(clips), CLIPS_AT_ONCE)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # SHA-256 runs without the interpreter's lock
+        content = list(chain.from_iterable(threads.map(_content, some)))
+    return fingerprint(front_end, windows, content, *([] if by == "numpy" else [by]))
+
+
+def compute(
+    clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, path: Path, transform: Transform
+) -> list[int]:
+    """Write the frames of all clips to a .npy file, whole or not at all; returns how many each clip has.
+
+    Raises:
+        As `log_mels`.
+    """
     counts: list[int] = []
-    shards = [clips[start : start + CLIPS_A_TASK] for start in range(0, len(clips), CLIPS_A_TASK)]
-    processes = min(os.cpu_count() or 1, len(shards))
-    transform = partial(_transform, front_end, windows)
-    with files.atomic(cache) as beside, progress.bar("log-mels", len(clips)) as bar:
-        raw = beside.with_suffix(".raw")
-        try:
-            with raw.open("wb") as file, each(transform, shards, processes, initializer=start_logging) as transformed:
-                for part in transformed:
-                    for log_mel in part:
-                        file.write(log_mel.tobytes())
-                        counts.append(len(log_mel))
-                    bar.advance(len(part))
-            _as_npy(raw, beside, (sum(counts), front_end.mels))
-        finally:
-            raw.unlink(missing_ok=True)
+    with files.atomic(path) as beside, progress.bar("log-mels", len(clips)) as bar, beside.open("wb") as file:
+        file.write(_npy_header(0, front_end.mels))
+        with closing(transform(clips, front_end, windows)) as transformed:
+            for log_mel in transformed:
+                file.write(log_mel.data)
+                counts.append(len(log_mel))
+                bar.advance()
+        file.seek(0)
+        file.write(_npy_header(sum(counts), front_end.mels))
     return counts
 
 
-def _as_npy(raw: Path, npy: Path, shape: tuple[int, int]) -> None:
-    """Put NumPy's header before a file of float32."""
-    with npy.open("wb") as target, raw.open("rb") as source:
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(target, header)  # type: ignore[no-untyped-call]
-        while block := source.read(1 << 22):
-            target.write(block)
+def _npy_header(frames: int, mels: int) -> bytes:
+    """NumPy's header of a file of (frames, mels) float32; always as long, for NumPy leaves room for a larger number."""
+    header = io.BytesIO()
+    of = {"descr": "<f4", "fortran_order": False, "shape": (frames, mels)}
+    np.lib.format.write_array_header_1_0(header, of)  # type: ignore[no-untyped-call]
+    return header.getvalue()
 
 
-def _transform(front_end: FrontEnd, windows: Windows, clips: Sequence[Clip]) -> list[LogMel]:
-    return [_log_mel(clip, front_end, windows) for clip in clips]
+def _transform(by: str) -> Transform:
+    if by == "torchaudio":
+        from edge_asd_trainer import torchaudio_front_end
 
-
-def _log_mel(clip: Clip, front_end: FrontEnd, windows: Windows) -> LogMel:
-    waveform = read_clip(clip.path, front_end.sample_rate)
-    log_mel = front_end.log_mel(waveform)
-    if not windows.count(len(log_mel)):
-        seconds = len(waveform) / front_end.sample_rate
-        least = windows.frames * front_end.hop / front_end.sample_rate
-        raise DataError(f"{clip.path}: {seconds:.2f} s long, one window takes {least:.2f} s; record longer clips.")
-    return log_mel
+        return torchaudio_front_end.log_mels_of
+    return numpy_front_end.log_mels_of
 
 
 def _read_index(path: Path) -> _Index | None:
@@ -166,6 +184,13 @@ def _read_index(path: Path) -> _Index | None:
         return None
 
 
+def _content(clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    return [(clip.path.name, _sha256(clip.path)) for clip in clips]
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ClipError(f"{path}: can't be read ({error.strerror}); mend the permissions.") from error

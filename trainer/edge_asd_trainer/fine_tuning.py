@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edge_asd import progress
 from edge_asd.model import InputScaling
 from edge_asd_trainer.config import FineTuning
-from edge_asd_trainer.descent import Engine, Training, descend, deviation
+from edge_asd_trainer.descent import Engine, Training, at_least_float32, descend, deviation
 from edge_asd_trainer.losses import invariance, mixed_label_divergence
 from edge_asd_trainer.network import Encoder, classifier
 from edge_asd_trainer.optimiser import learning_rate
@@ -47,8 +47,8 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
 
     def objective(batch: Pairs) -> tuple[Tensor, Mapping[str, Tensor]]:
         embeddings, logits = network(three_branches(batch, scaling, encoder.channels))
-        y, y_other, y_lam = embeddings.chunk(3)
-        divergence = mixed_label_divergence(logits, batch.section, batch.other_section, batch.lam)
+        y, y_other, y_lam = at_least_float32(embeddings).chunk(3)
+        divergence = mixed_label_divergence(at_least_float32(logits), batch.section, batch.other_section, batch.lam)
         constraint = invariance(y_lam, y, y_other, batch.lam)
         terms = {"divergence": divergence, "constraint": constraint, "deviation": deviation(y)}
         return divergence + config.constraint * constraint, terms
@@ -96,4 +96,4 @@ class _Classified(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         embeddings = self.encoder(images)
         *_, mixed = embeddings.chunk(3)
-        return embeddings.float(), self.head(mixed).float()
+        return embeddings, self.head(mixed)

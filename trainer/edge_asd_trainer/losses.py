@@ -15,7 +15,7 @@ Reduction = Literal["mean", "sum"]
 
 
 def mix(x: Tensor, other: Tensor, lam: Tensor) -> Tensor:
-    """X_lam = lam X + (1 - lam) X', lam (N,) broadcast over whatever an item is."""
+    """X_lam = lam X + (1 - lam) X' (section 2.3), lam (N,) broadcast over whatever an item is."""
     lam = lam.view(-1, *[1] * (x.dim() - 1))
     return lam * x + (1 - lam) * other
 
@@ -23,8 +23,8 @@ def mix(x: Tensor, other: Tensor, lam: Tensor) -> Tensor:
 def invariance(z_lam: Tensor, z: Tensor, z_other: Tensor, lam: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Equation 1, s: the embedding of the mix must be the mix of the embeddings.
 
-    "mean" is what the text says, a mean squared error over N and D; "sum" is what the formula says, the squared norm,
-    which is D times heavier.
+    "mean" is what the text of section 2.3 says, a mean squared error over N and D; "sum" is what the formula says, the
+    squared norm, which is D times heavier.
     """
     squares = (z_lam - mix(z, z_other, lam)).square()
     return squares.mean() if reduction == "mean" else squares.sum(dim=1).mean()
@@ -39,7 +39,7 @@ def variance(z: Tensor) -> Tensor:
 
 
 def covariance(z: Tensor) -> Tensor:
-    """Equations 3 and 4, c: the sum of the squared off-diagonal elements of C(Z), over D."""
+    """Equations 3 and 4, c: the sum of the squared off-diagonal elements of C(Z), over d = D, as in VICReg's code."""
     n, d = z.shape
     centred = z - z.mean(dim=0)
     c = centred.T @ centred / (n - 1)
@@ -67,7 +67,7 @@ def pretraining_loss(
     reduction: Reduction = "mean",
     variance_scale: float = 1.0,
 ) -> LossTerms:
-    """Equation 5: gamma s + mu (v(Z) + v(Z')) + nu (c(Z) + c(Z')). VICReg's code has `variance_scale` 0.5."""
+    """Equation 5: gamma s + mu (v(Z) + v(Z')) + nu (c(Z) + c(Z')). VICReg's code halves mu's sum: `variance_scale`."""
     s = invariance(z_lam, z, z_other, lam, reduction)
     v = variance_scale * (variance(z) + variance(z_other))
     c = covariance(z) + covariance(z_other)
@@ -83,5 +83,5 @@ def mixed_label_divergence(logits: Tensor, section: Tensor, other: Tensor, lam: 
         lam: (N,).
     """
     count = logits.shape[1]
-    target = mix(functional.one_hot(section, count).float(), functional.one_hot(other, count).float(), lam)
+    target = mix(functional.one_hot(section, count).to(lam), functional.one_hot(other, count).to(lam), lam)
     return functional.kl_div(functional.log_softmax(logits, dim=1), target, reduction="batchmean")

@@ -81,8 +81,8 @@ class Bottleneck(nn.Module):
         hidden = inputs * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers += [*convolution(inputs, hidden, 1), nn.ReLU6()]
-        layers += [*convolution(hidden, hidden, 3, stride=stride, padding=1, groups=hidden), nn.ReLU6()]
+            layers += [*convolution(inputs, hidden, 1), nn.ReLU6(inplace=True)]
+        layers += [*convolution(hidden, hidden, 3, stride=stride, padding=1, groups=hidden), nn.ReLU6(inplace=True)]
         layers += convolution(hidden, outputs, 1)
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
@@ -100,20 +100,21 @@ class Encoder(nn.Module):
 
         Args:
             channels: 3 in training (the log-mel repeated), 1 once `fold_channels` has summed the first kernel.
-            tail: the 4x2 convolution is "dense", as the table says conv2d, or "depthwise".
+            tail: the 4x2 convolution is "dense", as the table says conv2d, or "depthwise". BN and ReLU6 follow it; the
+                last 1x1 is linear, as MobileNetV2's own projections are.
         """
         super().__init__()
         self.channels = channels
         width = 16
-        layers: list[nn.Module] = [*convolution(channels, width, 3, stride=2, padding=1), nn.ReLU6()]
+        layers: list[nn.Module] = [*convolution(channels, width, 3, stride=2, padding=1), nn.ReLU6(inplace=True)]
         for expansion, outputs, repetitions, stride in BOTTLENECKS:
             for repetition in range(repetitions):
                 step = stride if repetition == 0 else 1
                 layers.append(Bottleneck(width, outputs, expansion=expansion, stride=step))
                 width = outputs
         groups = 1 if tail == "dense" else DIMENSIONS
-        layers += [*convolution(width, DIMENSIONS, 1), nn.ReLU6()]
-        layers += [*convolution(DIMENSIONS, DIMENSIONS, (4, 2), groups=groups), nn.ReLU6()]
+        layers += [*convolution(width, DIMENSIONS, 1), nn.ReLU6(inplace=True)]
+        layers += [*convolution(DIMENSIONS, DIMENSIONS, (4, 2), groups=groups), nn.ReLU6(inplace=True)]
         layers += convolution(DIMENSIONS, DIMENSIONS, 1)  # linear: no activation behind the last
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
@@ -146,12 +147,12 @@ def expander(width: int = 1280, last: Literal["bn_relu", "linear"] = "bn_relu") 
 
 
 def classifier(sections: int) -> nn.Sequential:
-    """320-128-sections (section 2.4), ReLU between."""
+    """320-128-sections (section 2.4: 320-128-6), ReLU between; an output for every section of the machine type."""
     return nn.Sequential(nn.Linear(DIMENSIONS, 128), nn.ReLU(), nn.Linear(128, sections))
 
 
 def fold_channels(encoder: Encoder, tail: Tail = "dense") -> Encoder:
-    """The same function of one channel: the log-mel was repeated, so the first kernel's inputs add up (exact)."""
+    """The same function of one channel: Table 1's three are the same, so the first kernel's inputs add up (exact)."""
     folded = Encoder(channels=1, tail=tail)
     state = encoder.state_dict()
     first = "layers.0.weight"
@@ -168,6 +169,6 @@ def channels_last(module: nn.Module) -> None:
 
 
 def images(windows: Tensor, channels: int) -> Tensor:
-    """(N, 128, 64) to (N, channels, 128, 64), the log-mel repeated, channels last in memory."""
+    """(N, 128, 64) to Table 1's (N, channels, 128, 64), the log-mel repeated, channels last in memory."""
     repeated = windows[:, None].expand(-1, channels, -1, -1)
     return repeated.contiguous(memory_format=torch.channels_last)

@@ -49,9 +49,7 @@ class PairSampler:
         self._is_target = np.array([name.domain == "target" for name in names])[owners]
         self._seed, self._group, self._clips = seed, group, len(names)
         # Every possible window start as a view (frames - P + 1, mels, P); index_select copies what is drawn.
-        # Nobody writes to it: mapping it "copy on write" keeps PyTorch from warning of a read-only array.
-        frames = torch.from_numpy(np.load(log_mels.path, mmap_mode="c", allow_pickle=False))
-        self._views = group.placed(frames).unfold(0, windows.frames, 1)
+        self._views = group.placed(torch.from_numpy(log_mels.frames)).unfold(0, windows.frames, 1)
         self._of_domain = {target: np.flatnonzero(self._is_target == target) for target in (False, True)}
         self._of_group = {
             (section, target): np.flatnonzero((self._section == section) & (self._is_target == target))

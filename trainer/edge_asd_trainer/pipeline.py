@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from msgspec import structs
 from safetensors.torch import load_file, save
 
 from edge_asd import bundle as bundles
@@ -22,7 +24,7 @@ from edge_asd.errors import DataError, UsageError
 from edge_asd.manifest import NAME
 from edge_asd.model import InputScaling, TFLiteModel
 from edge_asd_trainer.checkpoint import Checkpoint
-from edge_asd_trainer.config import Config
+from edge_asd_trainer.config import Compute, Config
 from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.detection import banks, embed_clips
@@ -67,7 +69,9 @@ def train(
     clips = training_clips(data, machine)
     evaluation_clips(data, machine, {clip.name.section for clip in clips})  # better refused now than after training
     with group.first():
-        train_set = log_mels(clips, config.front_end, config.windows, folder.features("train"))
+        train_set = log_mels(
+            clips, config.front_end, config.windows, folder.features("train"), config.features.front_end
+        )
         scaling = input_scaling(train_set, config)
         if group.leads:
             write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
@@ -75,13 +79,14 @@ def train(
 
     prepare_torch(config)
     kind = torch.device(group.device).type
-    numerics = (config.compute.threads, config.compute.precision, config.compute.compile, kind)
+    compute = structs.replace(config.compute, precision=precision(config.compute, kind))
+    numerics = (compute.threads, compute.precision, compute.compile, kind)
     key = (train_set.fingerprint, config.seed, numerics, config.windows, scaling, config.network)
     stages = Stages(folder, *key, group=group)
 
     def engine(stage: str, key: str) -> Engine:
         checkpoint = Checkpoint(folder.checkpoint(stage), key, config.compute.checkpoint_seconds)
-        return Engine(group, config.compute, checkpoint, TrainingLog(folder.log(stage), folder.tensorboard(stage)))
+        return Engine(group, compute, checkpoint, TrainingLog(folder.log(stage), folder.tensorboard(stage)))
 
     stages.stage(
         "pre-training",
@@ -127,6 +132,17 @@ def prepare_torch(config: Config) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
+
+
+def precision(compute: Compute, device: str) -> Literal["float32", "bfloat16"]:
+    """The precision to train in on a kind of device, "cpu" or "cuda"."""
+    if compute.precision != "auto":
+        return compute.precision
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # PyTorch gives this no public name; where it has gone, float32 is right everywhere.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    return "bfloat16" if native() else "float32"
 
 
 def input_scaling(train_set: LogMels, config: Config) -> InputScaling:

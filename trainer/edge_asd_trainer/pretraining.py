@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edge_asd.model import InputScaling
 from edge_asd_trainer.config import Pretraining
-from edge_asd_trainer.descent import Engine, Training, descend, deviation
+from edge_asd_trainer.descent import Engine, Training, at_least_float32, descend, deviation
 from edge_asd_trainer.losses import mix, pretraining_loss
 from edge_asd_trainer.network import Encoder, expander, images
 from edge_asd_trainer.optimiser import LARS, learning_rate
@@ -33,9 +33,8 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
     steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
 
     def objective(batch: Pairs) -> tuple[Tensor, Mapping[str, Tensor]]:
-        z, z_other, z_lam = (
-            group.gather(rows) for rows in network(three_branches(batch, scaling, encoder.channels)).float().chunk(3)
-        )
+        outputs = network(three_branches(batch, scaling, encoder.channels))
+        z, z_other, z_lam = (group.gather(rows) for rows in at_least_float32(outputs).chunk(3))
         terms = pretraining_loss(
             z,
             z_other,

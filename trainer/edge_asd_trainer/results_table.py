@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edge_asd_trainer.evaluation import Evaluation, Parity, SystemResult
+from edge_asd_trainer.metrics import official_score
 
 
 def results_table(evaluation: Evaluation) -> str:
@@ -16,15 +19,30 @@ def results_table(evaluation: Evaluation) -> str:
     for section, figures in sorted(first.sections.items()):
         header += [*(f"{section} {domain}" for domain in figures.domains), f"{section} pAUC"]
     rows = [header, *(_row(system) for system in evaluation.systems)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    text = [
+    title = f"{evaluation.machine}: {len(evaluation.clips)} test clips, AUC and pAUC in %, score: their harmonic mean"
+    return "\n".join([title, *_aligned(rows), line])
+
+
+def summary_table(evaluations: Sequence[Evaluation]) -> str:
+    """The official score of every system, a column a machine type and one over all of them."""
+    judged = [evaluation for evaluation in evaluations if evaluation.systems]
+    rows = [["", "all", *(evaluation.machine for evaluation in judged)]]
+    for systems in zip(*(evaluation.systems for evaluation in judged), strict=True):
+        overall = official_score(figures for system in systems for figures in system.sections.values())
+        rows.append([systems[0].name, *(f"{100 * score:.1f}" for score in (overall, *(one.score for one in systems)))])
+    title = "harmonic mean of all AUC and pAUC in %, over all machine types and of each"
+    return "\n".join([title, *_aligned(rows)])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
         "  ".join(
             [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         )
         for row in rows
     ]
-    title = f"{evaluation.machine}: {len(evaluation.clips)} test clips, AUC and pAUC in %, score: their harmonic mean"
-    return "\n".join([title, *text, line])
 
 
 def parity_line(parity: Parity) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from edge_asd import files
-from edge_asd.errors import ConfigError, DataError
+from edge_asd import files, lock
+from edge_asd.errors import ConfigError, DataError, UsageError
 from edge_asd_trainer.config import Config, as_toml
 from edge_asd_trainer.config import read as read_config
 
@@ -100,6 +102,22 @@ class RunFolder:
 
     def bundle(self, machine: str) -> Path:
         return self.path / f"{machine}.easd"
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Inside, no other process trains into this folder; what a killed one had half written is removed.
+
+        Raises:
+            UsageError: another process does.
+            StorageError: the folder can't be written.
+        """
+        with lock.hold(
+            self.path / "lock",
+            lambda: UsageError(f"{self.path}: another process is training into this folder; wait for it, or end it."),
+        ):
+            for folder in (self.path, self.features("").parent, self.checkpoint("").parent, self.log("").parent):
+                remove(folder, ".*")
+            yield
 
     def write_config(self, config: Config) -> None:
         """Write down every number that this run uses. Raises: StorageError."""

@@ -30,7 +30,7 @@ class Writer:
             if self._empty:
                 self._rows.writerow(["step", *figures])
                 self._empty = False
-            self._rows.writerow([step, *(f"{value:.6g}" for value in figures.values())])
+            self._rows.writerow([step, *(f"{value:.8g}" for value in figures.values())])
             self._file.flush()
         except OSError as error:
             raise files.unwritable(self._path, error) from error

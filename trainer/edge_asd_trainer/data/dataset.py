@@ -29,7 +29,7 @@ class Clip:
 
 def machines(data: Path) -> list[str]:
     """The machine types in a data set, sorted."""
-    return sorted({folder.name for root in _roots(data) for folder in root.iterdir() if (folder / "train").is_dir()})
+    return sorted({folder.name for root in roots(data) for folder in root.iterdir() if (folder / "train").is_dir()})
 
 
 def training_clips(data: Path, machine: str) -> list[Clip]:
@@ -78,10 +78,11 @@ def evaluation_clips(data: Path, machine: str, sections: Collection[str]) -> lis
 def _clips(data: Path, machine: str, split: Literal["train", "test"]) -> list[Clip]:
     if not data.is_dir():
         raise DataError(f"{data}: there is no such folder; give the folder that holds {machine}/train.")
-    paths = [path for root in _roots(data) for path in sound_files(root / machine / split)]
+    paths = [path for root in roots(data) for path in sound_files(root / machine / split)]
     return [Clip(path, parse_clip_name(path.name)) for path in sorted(paths, key=lambda path: (path.name, path))]
 
 
-def _roots(data: Path) -> list[Path]:
+def roots(data: Path) -> list[Path]:
+    """Where the machine types' folders are: the data set's folder, or the challenge's two halves in it."""
     halves = [data / half for half in HALVES if (data / half).is_dir()]
     return halves or [data]

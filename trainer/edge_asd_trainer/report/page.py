@@ -18,7 +18,7 @@ from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd_trainer.config import as_toml
 from edge_asd_trainer.data import training_clips
 from edge_asd_trainer.evaluation import ClipResult, Evaluation
-from edge_asd_trainer.report import figures
+from edge_asd_trainer.report import curves, figures
 from edge_asd_trainer.results_table import parity_line
 from edge_asd_trainer.run_folder import RunFolder, remove
 
@@ -29,7 +29,7 @@ def write(folder: RunFolder, evaluation: Evaluation) -> Path:
     """Write the report's pictures and its page, in place of earlier ones; returns the path of the page.
 
     Raises:
-        ConfigError: the run's bundle isn't the one that was evaluated.
+        ConfigError: the run's bundle isn't the one that was evaluated, or a training's log is none.
         BundleError: it can't be verified.
         DataError: a clip to be shown is no longer there.
         StorageError: the folder can't be written.
@@ -53,6 +53,7 @@ def write(folder: RunFolder, evaluation: Evaluation) -> Path:
         timings=folder.read_timings().seconds,
         config=as_toml(config),
         pictures=pictures,
+        readings=curves.READINGS,
         parity=parity_line(evaluation.parity),
         normal_above=_share_above(evaluation, anomalous=False),
         faults_above=_share_above(evaluation, anomalous=True),
@@ -67,6 +68,9 @@ def _figures(folder: RunFolder, evaluation: Evaluation, front_end: FrontEnd) -> 
     if evaluation.systems:
         drawn["roc"] = figures.roc_curves(evaluation)
         drawn["clips"] = figures.spectrograms(_telling_clips(folder, evaluation, front_end), front_end)
+    for stage in curves.READINGS:
+        if found := curves.read(folder.log(stage)):
+            drawn[stage] = curves.training_curves(stage, found)
     return drawn
 
 

@@ -1,0 +1,107 @@
+"""A run a machine type: train, evaluate, report; many of them here, one behind the other, or side by side on Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_asd import progress
+from edge_asd.errors import EdgeAsdError
+from edge_asd_trainer import challenge_files, pipeline
+from edge_asd_trainer import report as reports
+from edge_asd_trainer.config import Config
+from edge_asd_trainer.distributed import ALONE, Group
+from edge_asd_trainer.evaluation import Evaluation, evaluate, write
+from edge_asd_trainer.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `edge-asd train` does for one machine type: from which clips, into which folder, with which numbers."""
+
+    data: Path
+    machine: str
+    out: Path
+    preset: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: with an error, or with an evaluation where the data set has test clips."""
+
+    job: Job
+    evaluation: Evaluation | None = None
+    error: EdgeAsdError | None = None
+
+
+def one_by_one(jobs: Sequence[Job], group: Group = ALONE) -> Iterator[Outcome]:
+    """Do the jobs here, in order; what stops one doesn't stop the next."""
+    for job in jobs:
+        yield _outcome(job, group)
+
+
+def on_ray(jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Do the jobs on the Ray cluster that RAY_ADDRESS names, or on one of this machine's own; as they end.
+
+    Every node must have edge-asd installed and see the same folders. A job takes a GPU where the cluster has some, and
+    `compute.threads` processors, or its part of all.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    ray.init(address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=False, logging_level=logging.ERROR)
+    try:
+        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        fair = max(1, int(cluster.get("CPU", 1)) // len(jobs))
+        waiting = [
+            ray.remote(_outcome)
+            .options(num_cpus=job.config.compute.threads or fair, num_gpus=min(1, cluster.get("GPU", 0)), max_retries=0)
+            .remote(job)
+            for job in jobs
+        ]
+        while waiting:
+            [done], waiting = ray.wait(waiting)
+            yield ray.get(done)
+    finally:
+        ray.shutdown()
+
+
+def evaluated(folder: RunFolder) -> Evaluation:
+    """Evaluate a run; write the challenge's files and the report."""
+    evaluation = evaluate(folder)
+    write(folder, evaluation)
+    challenge_files.write(evaluation, folder.evaluation)
+    reports.write(folder, evaluation)
+    return evaluation
+
+
+def _outcome(job: Job, group: Group = ALONE) -> Outcome:
+    try:
+        return Outcome(job, _done(job, group))
+    except EdgeAsdError as error:
+        return Outcome(job, error=error)
+
+
+def _done(job: Job, group: Group) -> Evaluation | None:
+    folder = RunFolder(job.out)
+    if not group.leads:
+        pipeline.train(job.data, job.machine, folder, job.config, job.preset, group)
+        return None
+    with folder.taken():
+        return _led(job, folder, group)
+
+
+def _led(job: Job, folder: RunFolder, group: Group) -> Evaluation | None:
+    bundle = pipeline.train(job.data, job.machine, folder, job.config, job.preset, group)
+    progress.say(f"bundle: {bundle}")
+    if not pipeline.can_be_evaluated(job.data, job.machine):
+        progress.say(f"no report: there are no test clips in {job.data / job.machine / 'test'}")
+        return None
+    evaluation = evaluated(folder)
+    progress.say(f"report: {folder.report / 'index.html'}")
+    return evaluation
