@@ -147,6 +147,20 @@ def test_the_map_keeps_distances_of_what_lies_on_a_plane_and_never_makes_one_lon
     assert [place.domain for place in found.train] == ["source"] * 10
 
 
+def test_a_close_up_shows_what_the_overview_has_no_room_for() -> None:
+    random = np.random.default_rng(4)
+    embeddings = np.zeros((20, 8), np.float32)
+    embeddings[:10, 0], embeddings[:10, 1] = 100, 9 * random.normal(size=10)
+    embeddings[10:, 2] = random.normal(size=10)  # of section 01 alone
+    names = [parse_clip_name(f"section_{section:02d}_{number:04d}.wav") for section in (0, 1) for number in range(10)]
+    bank = {"01": Bank.of(embeddings[10:11], ["section_01_source_train_normal_0000.wav"])}
+    found = embedding_map(embeddings, names, bank)
+    np.testing.assert_allclose(np.ptp([place.overview for place in found.test[10:]], axis=0), 0, atol=0.1)
+    seen = np.array([place.close_up[0] for place in found.test[10:]])
+    np.testing.assert_allclose(np.abs(seen - seen[0]), np.abs(embeddings[10:, 2] - embeddings[10, 2]), atol=1e-4)
+    assert found.close_up_shares["01"] == pytest.approx((1, 0), abs=1e-4)
+
+
 def test_the_map_is_not_mirrored_by_chance() -> None:
     embeddings = np.random.default_rng(2).normal(size=(12, 320)).astype(np.float32)
     names = [parse_clip_name(f"section_00_{number:04d}.wav") for number in range(10)]

@@ -124,10 +124,24 @@ def test_a_single_section_is_not_fine_tuned_towards_nothing(tmp_path: Path) -> N
     encoder = Encoder(1)
     before = kernels(encoder)
     loss = fine_tuning.fine_tune(
-        encoder, PairSampler(log_mels(tmp_path, 1), Windows(), 0), InputScaling(), FineTuning(epochs=1, batch=4), "cpu"
+        encoder,
+        PairSampler(log_mels(tmp_path, 1), Windows(), 0),
+        InputScaling(),
+        FineTuning(epochs=1, batch=4),
+        Engine(),
     )
     assert np.isnan(loss)
     assert all(torch.equal(one, other) for one, other in zip(before, kernels(encoder), strict=True))
+
+
+def test_a_training_that_is_left_out_leaves_no_log_of_an_earlier_one(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "log.csv", tmp_path / "events")
+    with log.from_step(0) as writer:
+        writer.row(0, {"loss": 1.0})
+    pairs = PairSampler(log_mels(tmp_path, 1), Windows(), 0)
+    fine_tuning.fine_tune(Encoder(1), pairs, InputScaling(), FineTuning(epochs=1, batch=4), Engine(log=log))
+    assert not (tmp_path / "log.csv").exists()
+    assert not list((tmp_path / "events").iterdir())
 
 
 def test_a_run_that_diverges_stops_with_advice(tmp_path: Path) -> None:

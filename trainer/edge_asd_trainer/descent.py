@@ -50,6 +50,12 @@ class Engine:
     checkpoint: Checkpoint | None = None
     log: TrainingLog | None = None
 
+    def left_out(self) -> float:
+        """There is no training: an earlier one's log would be taken for its own. Returns NaN, in place of a loss."""
+        if self.log and self.group.leads:
+            self.log.clear()
+        return float("nan")
+
     def prepared(self, network: nn.Module) -> Callable[[Tensor], Any]:
         """The network as it is trained: shared by the group, compiled, in the precision that was asked for."""
         shared = self.group.wrapped(network)

@@ -7,6 +7,7 @@ a data set larger than the memory trains too.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import io
 import os
 from collections.abc import Callable, Generator, Sequence
@@ -76,7 +77,13 @@ class LogMels:
         for start in range(0, len(self.frames), FRAMES_AT_ONCE):
             block = self.frames[start : start + FRAMES_AT_ONCE].astype(np.float64)
             squares += float(np.square(block - mean).sum())
+        self.let_go()
         return mean, float(np.sqrt(squares / count))
+
+    def let_go(self) -> None:
+        """What was read needs no longer be resident; it is read again, mostly from the system's cache, when wanted."""
+        if isinstance(self.frames.base, mmap.mmap):
+            self.frames.base.madvise(mmap.MADV_DONTNEED)
 
     @property
     def names(self) -> list[ClipName]:

@@ -32,13 +32,13 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
         StorageError: a checkpoint or the log could not be written.
     """
     if not config.epochs:
-        return float("nan")
+        return engine.left_out()
     if len(pairs.sections) < 2:
         progress.say(
             f"fine-tuning: left out, for there is nothing to tell section {pairs.sections[0]} apart from; "
             "clips of a second unit or machine as another section would make the detector better"
         )
-        return float("nan")
+        return engine.left_out()
     classified = _Classified(encoder, classifier(len(pairs.sections))).to(engine.group.device).train()
     network = engine.prepared(classified)
     exponential = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]

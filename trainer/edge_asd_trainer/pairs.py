@@ -41,6 +41,7 @@ class PairSampler:
 
     def __init__(self, log_mels: LogMels, windows: Windows, seed: int, group: Group = ALONE) -> None:
         """Look at the log-mels of a training set; `group` says which share of every batch is this process's."""
+        self._log_mels = log_mels
         self._starts, owners = log_mels.window_starts(windows)
         names = log_mels.names
         self.sections = sorted({name.section for name in names})
@@ -114,7 +115,9 @@ class PairSampler:
             lam = torch.from_numpy(random.beta(alpha, alpha, batch).astype(np.float32))
             mine = self._group.share(batch)
             x, other = x[mine], other[mine]
-            yield Pairs(self._windows(x), self._windows(other), self._sections(x), self._sections(other), lam[mine])
+            pairs = Pairs(self._windows(x), self._windows(other), self._sections(x), self._sections(other), lam[mine])
+            self._log_mels.let_go()  # or a data set as large as the memory would sooner or later fill it
+            yield pairs
 
     def sample(self, count: int) -> Tensor:
         """(count, mels, P) windows drawn at random, without repetition while there are enough."""

@@ -25,7 +25,7 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
         StorageError: a checkpoint or the log could not be written.
     """
     if not config.epochs:
-        return float("nan")
+        return engine.left_out()
     group = engine.group
     head = expander(config.expander_width, config.expander_last).to(group.device)
     branch = nn.Sequential(encoder, head).train()

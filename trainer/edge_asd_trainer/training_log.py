@@ -45,6 +45,11 @@ class TrainingLog:
         """Keep the CSV file at `path`, and TensorBoard's files in the folder `events`."""
         self._path, self._events = path, events
 
+    def clear(self) -> None:
+        """Remove what an earlier training wrote. Raises: StorageError."""
+        remove(self._path.parent, self._path.name)
+        remove(self._events, "events.*")
+
     @contextmanager
     def from_step(self, start: int) -> Iterator[Writer]:
         """Write from this step on; rows of later steps, which a killed training had written already, are dropped.

@@ -15,9 +15,9 @@ from edge_asd.errors import ConfigError
 
 # What to look for, a stage each, in the order in which they are trained.
 READINGS = {
-    "pre-training": "Good: the loss falls and levels out, and the variance falls towards 0, where features vary as "
-    "they should; a variance that stays near 1 for each of the two branches, with a deviation near 0, means collapse: "
-    "all windows get the same embedding.",
+    "pre-training": "Good: the loss falls and levels out, and the variance, of both branches together, falls to 0, "
+    "where features vary as they should; one that stays near 1 a branch, with a deviation near 0, means collapse: all "
+    "windows get the same embedding.",
     "fine-tuning": "Good: the divergence falls towards 0, so sections are told apart, and the constraint stays small, "
     "so the embedding of a mix stays the mix of the embeddings; a deviation near 0 means collapse.",
 }
