@@ -7,8 +7,8 @@ a data set larger than the memory trains too.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import io
+import mmap
 import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
