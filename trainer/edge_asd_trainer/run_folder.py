@@ -117,7 +117,11 @@ class RunFolder:
         ):
             for folder in (self.path, self.features("").parent, self.checkpoint("").parent, self.log("").parent):
                 remove(folder, ".*")
-            yield
+            try:
+                yield
+            finally:
+                if not [path for path in self.path.rglob("*") if path.is_file() and path != self.path / "lock"]:
+                    remove(self.path, "lock")  # what was asked for was refused, and leaves nothing
 
     def write_config(self, config: Config) -> None:
         """Write down every number that this run uses. Raises: StorageError."""
