@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edge_asd import files
 from edge_asd.progress import say
 
-LEAST_SHARE = 0.02  # of the time may go into writing
+MOST_SHARE = 0.02  # of the time may go into writing
 
 
 class Checkpoint:
@@ -30,7 +30,7 @@ class Checkpoint:
 
     def due(self) -> bool:
         """It's time to write: the seconds are over, and writing stays a small share of all time."""
-        return time.monotonic() - self._written >= max(self._seconds, self._took / LEAST_SHARE)
+        return time.monotonic() - self._written >= max(self._seconds, self._took / MOST_SHARE)
 
     def write(self, step: int, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Keep how it stands after `step` steps. Raises: StorageError; the one before is then as it was."""

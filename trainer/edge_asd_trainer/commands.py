@@ -13,6 +13,7 @@ from edge_asd import progress
 from edge_asd.cli import CommandLine
 from edge_asd.errors import DataError, UsageError
 from edge_asd.requirements import extra
+from edge_asd_trainer import data_commands
 
 if TYPE_CHECKING:
     from edge_asd_trainer.evaluation import Evaluation
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 def register(line: CommandLine) -> None:
     """Add this room's commands."""
-    from edge_asd_trainer import data_commands
-
     line.app.command()(train)
     line.app.command()(evaluate)
     line.app.command()(report)
@@ -68,9 +67,8 @@ def train(
     with joined() as group:
         if on is Where.ray and group.size > 1:
             raise UsageError("--on ray: not under torchrun; Ray gives every machine type a process of its own.")
-        with extra("ray"):
-            ended = jobs.on_ray(wanted) if on is Where.ray else jobs.one_by_one(wanted, group)
-            outcomes = list(_told(ended, several=len(wanted) > 1))
+        ended = jobs.on_ray(wanted) if on is Where.ray else jobs.one_by_one(wanted, group)
+        outcomes = list(_told(ended, several=len(wanted) > 1))
     _print_summary([outcome.evaluation for outcome in outcomes if outcome.evaluation])
     for outcome in outcomes:
         if outcome.error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asd import progress
 from edge_asd.errors import EdgeAsdError
+from edge_asd.requirements import extra
 from edge_asd_trainer import challenge_files, pipeline
 from edge_asd_trainer import report as reports
 from edge_asd_trainer.config import Config
@@ -49,10 +51,14 @@ def on_ray(jobs: Sequence[Job]) -> Iterator[Outcome]:
 
     Every node must have edge-asd installed and see the same folders. A job takes a GPU where the cluster has some, and
     `compute.threads` processors, or its part of all.
+
+    Raises:
+        MissingRequirement: Ray isn't installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
+    with extra("ray"):
+        import ray
 
     ray.init(address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=False, logging_level=logging.ERROR)
     try:
@@ -89,19 +95,14 @@ def _outcome(job: Job, group: Group = ALONE) -> Outcome:
 
 def _done(job: Job, group: Group) -> Evaluation | None:
     folder = RunFolder(job.out)
-    if not group.leads:
-        pipeline.train(job.data, job.machine, folder, job.config, job.preset, group)
-        return None
-    with folder.taken():
-        return _led(job, folder, group)
-
-
-def _led(job: Job, folder: RunFolder, group: Group) -> Evaluation | None:
-    bundle = pipeline.train(job.data, job.machine, folder, job.config, job.preset, group)
-    progress.say(f"bundle: {bundle}")
-    if not pipeline.can_be_evaluated(job.data, job.machine):
-        progress.say(f"no report: there are no test clips in {job.data / job.machine / 'test'}")
-        return None
-    evaluation = evaluated(folder)
-    progress.say(f"report: {folder.report / 'index.html'}")
-    return evaluation
+    with folder.taken() if group.leads else nullcontext():
+        bundle = pipeline.train(job.data, job.machine, folder, job.config, job.preset, group)
+        if bundle is None:
+            return None
+        progress.say(f"bundle: {bundle}")
+        if not pipeline.can_be_evaluated(job.data, job.machine):
+            progress.say(f"no report: there are no test clips in {job.data / job.machine / 'test'}")
+            return None
+        evaluation = evaluated(folder)
+        progress.say(f"report: {folder.report / 'index.html'}")
+        return evaluation
