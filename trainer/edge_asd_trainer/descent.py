@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from edge_asd import progress
 from edge_asd.errors import TrainingError
 from edge_asd_trainer.checkpoint import Checkpoint
-from edge_asd_trainer.config import Compute
+from edge_asd_trainer.config import Compute, FineTuning, Pretraining
 from edge_asd_trainer.distributed import ALONE, Group
-from edge_asd_trainer.optimiser import set_learning_rate
-from edge_asd_trainer.pairs import Pairs
+from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
+from edge_asd_trainer.pairs import Pairs, PairSampler
 from edge_asd_trainer.training_log import TrainingLog
 
 # Embeddings whose features deviate by less than this over a batch, where 1 is asked, are all the same.
@@ -77,10 +77,10 @@ class Training:
         title: for the progress bar and the errors.
         learner: everything that changes from step to step but for the optimiser's own state.
         optimiser: of all parameters that learn.
-        epochs, steps: and the steps of each epoch.
-        clips: a step's worth of the training set's clips, of all processes together.
-        rate: the learning rate of a step, counted from 0.
-        batches: pairs from a given step on, in the order in which they are learnt from.
+        pairs: what is learnt from.
+        config: epochs, steps, batch, alpha, learning rate and its warm-up.
+        final_rate: what the learning rate decays to.
+        shares: of the pairs that cross domains, as `PairSampler.epoch` names them.
         objective: of a batch the loss, and its terms by name; one is the "deviation" of the embeddings.
         if_diverged, if_collapsed: what to do about a loss that isn't finite, and embeddings that are all the same.
         after_step: called after each.
@@ -89,15 +89,43 @@ class Training:
     title: str
     learner: nn.Module
     optimiser: torch.optim.Optimizer
-    epochs: int
-    steps: int
-    clips: float
-    rate: Callable[[int], float]
-    batches: Callable[[int], Iterator[Pairs]]
+    pairs: PairSampler
+    config: Pretraining | FineTuning
+    final_rate: float
+    shares: Mapping[str, float]
     objective: Callable[[Pairs], tuple[Tensor, Mapping[str, Tensor]]]
     if_diverged: str
     if_collapsed: str
     after_step: Callable[[], None] = lambda: None
+
+    @property
+    def epochs(self) -> int:
+        return self.config.epochs
+
+    @property
+    def steps(self) -> int:
+        """Of each epoch."""
+        return self.config.steps_per_epoch or self.pairs.steps_per_epoch(self.config.batch)
+
+    @property
+    def clips(self) -> float:
+        """A step's worth of the training set's clips, of all processes together."""
+        return self.config.batch / self.pairs.windows_a_clip
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return learning_rate(
+            step,
+            steps=self.steps * self.epochs,
+            warm_up=round(self.config.warm_up_epochs * self.steps),
+            peak=self.config.learning_rate,
+            final=self.final_rate,
+        )
+
+    def batches(self, start: int) -> Iterator[Pairs]:
+        """Pairs from a given step on, in the order in which they are learnt from."""
+        config = self.config
+        return self.pairs.epochs(config.epochs, config.batch, self.steps, config.alpha, start=start, **self.shares)
 
 
 def at_least_float32(outputs: Tensor) -> Tensor:

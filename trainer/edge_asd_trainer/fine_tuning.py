@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from edge_asd_trainer.config import FineTuning
 from edge_asd_trainer.descent import Engine, Training, at_least_float32, descend, deviation
 from edge_asd_trainer.losses import invariance, mixed_label_divergence
 from edge_asd_trainer.network import Encoder, classifier
-from edge_asd_trainer.optimiser import learning_rate
 from edge_asd_trainer.pairs import Pairs, PairSampler
 from edge_asd_trainer.pretraining import three_branches
 
@@ -43,7 +41,6 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
     network = engine.prepared(classified)
     exponential = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
     average = AveragedModel(encoder, multi_avg_fn=exponential, use_buffers=True)
-    steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
 
     def objective(batch: Pairs) -> tuple[Tensor, Mapping[str, Tensor]]:
         embeddings, logits = network(three_branches(batch, scaling, encoder.channels))
@@ -57,24 +54,10 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
         title="fine-tuning",
         learner=nn.ModuleDict({"classified": classified, "average": average}),
         optimiser=torch.optim.AdamW(classified.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay),
-        epochs=config.epochs,
-        steps=steps,
-        clips=config.batch / pairs.windows_a_clip,
-        rate=partial(
-            learning_rate,
-            steps=steps * config.epochs,
-            warm_up=round(config.warm_up_epochs * steps),
-            peak=config.learning_rate,
-            final=config.learning_rate if config.schedule == "constant" else 0.0,
-        ),
-        batches=lambda start: pairs.epochs(
-            config.epochs,
-            config.batch,
-            steps,
-            config.alpha,
-            start=start,
-            same_section_share=config.same_section_share,
-        ),
+        pairs=pairs,
+        config=config,
+        final_rate=config.learning_rate if config.schedule == "constant" else 0.0,
+        shares={"same_section_share": config.same_section_share},
         objective=objective,
         if_diverged=f"lower fine_tuning.learning_rate (now {config.learning_rate})",
         if_collapsed=f"lower fine_tuning.constraint (now {config.constraint}) or fine_tuning.learning_rate "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from edge_asd_trainer.config import Pretraining
 from edge_asd_trainer.descent import Engine, Training, at_least_float32, descend, deviation
 from edge_asd_trainer.losses import mix, pretraining_loss
 from edge_asd_trainer.network import Encoder, expander, images
-from edge_asd_trainer.optimiser import LARS, learning_rate
+from edge_asd_trainer.optimiser import LARS
 from edge_asd_trainer.pairs import Pairs, PairSampler
 
 
@@ -30,7 +29,6 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
     head = expander(config.expander_width, config.expander_last).to(group.device)
     branch = nn.Sequential(encoder, head).train()
     network = engine.prepared(branch)
-    steps = config.steps_per_epoch or pairs.steps_per_epoch(config.batch)
 
     def objective(batch: Pairs) -> tuple[Tensor, Mapping[str, Tensor]]:
         outputs = network(three_branches(batch, scaling, encoder.channels))
@@ -57,24 +55,10 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
         title="pre-training",
         learner=branch,
         optimiser=_optimiser(branch, config),
-        epochs=config.epochs,
-        steps=steps,
-        clips=config.batch / pairs.windows_a_clip,
-        rate=partial(
-            learning_rate,
-            steps=steps * config.epochs,
-            warm_up=round(config.warm_up_epochs * steps),
-            peak=config.learning_rate,
-            final=config.final_learning_rate,
-        ),
-        batches=lambda start: pairs.epochs(
-            config.epochs,
-            config.batch,
-            steps,
-            config.alpha,
-            start=start,
-            cross_domain_share=config.cross_domain_share,
-        ),
+        pairs=pairs,
+        config=config,
+        final_rate=config.final_learning_rate,
+        shares={"cross_domain_share": config.cross_domain_share},
         objective=objective,
         if_diverged=f"lower pretraining.learning_rate (now {config.learning_rate}) or lengthen "
         f"pretraining.warm_up_epochs (now {config.warm_up_epochs})",
