@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_CLIP_SECONDS = 600.0
 SOUND_FILES = {".wav", ".flac"}
+_A_STEP_OF_16_BITS = np.float32(2.0**-15)
 
 
 def sound_files(folder: Path, *, below: bool = False) -> list[Path]:
@@ -53,13 +54,17 @@ def read_clip(path: Path, sample_rate: int = 16000) -> Samples:
                     f"{path}: {seconds:.0f} s long, a clip is at most {LONGEST_CLIP_SECONDS:.0f} s; "
                     "cut it, or stream it through `edge-asd run`."
                 )
-            channels = file.read(dtype="float32", always_2d=True)
+            # Of 16 bits the samples come as they are: libsndfile scales them to the same values, one by one.
+            whole_numbers = file.subtype == "PCM_16"
+            channels = file.read(dtype="int16" if whole_numbers else "float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         found = "empty (0 bytes)" if size == 0 else f"not a sound file that can be read ({error})"
         raise ClipError(f"{path}: {found}; expected WAV or FLAC.") from error
     if not len(channels):
         raise ClipError(f"{path}: holds no samples; record it again or remove it.")
-    if not np.isfinite(channels).all():
+    if whole_numbers:
+        channels = channels * _A_STEP_OF_16_BITS
+    elif not np.isfinite(channels).all():
         raise ClipError(f"{path}: holds samples that are not finite (NaN or infinity); record it again or remove it.")
     return to_mono(channels, rate, sample_rate, str(path))
 
@@ -75,9 +80,11 @@ def _refusals(path: Path) -> Iterator[None]:
 
 def to_mono(channels: Samples, rate: int, sample_rate: int, name: str) -> Samples:
     """(samples, channels) at `rate` to (samples,) at `sample_rate`."""
-    if channels.shape[1] > 1:
+    if channels.shape[1] == 1:
+        mono: Samples = channels[:, 0]
+    else:
         log.info("%s: %d channels mixed down to one", name, channels.shape[1])
-    mono: Samples = channels.mean(axis=1, dtype=np.float32)
+        mono = channels.mean(axis=1, dtype=np.float32)
     if rate == sample_rate:
         return mono
     import soxr

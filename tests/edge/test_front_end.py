@@ -134,6 +134,17 @@ def test_44_1_khz_stereo_is_resampled_and_mixed_down_and_said(tmp_path: Path, ca
     assert FrontEnd().log_mel(clip).shape == (313, 128)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", [".wav", ".flac"])
+def test_16_bits_are_read_to_the_bit_as_libsndfile_scales_them(kind: str, channels: int, tmp_path: Path) -> None:
+    path, every_value = tmp_path / f"clip{kind}", np.arange(-(2**15), 2**15, dtype=np.int16)
+    soundfile.write(path, np.stack([every_value, every_value[::-1]][:channels], axis=1), RATE, subtype="PCM_16")
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    clip = read_clip(path)
+    assert clip.dtype == np.float32
+    np.testing.assert_array_equal(clip, expected.mean(axis=1))
+
+
 def test_refuses_parameters_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="hop must lie"):
         FrontEnd(hop=2048)

@@ -12,7 +12,7 @@ import pytest
 from common import ROOT, missing
 from edge_asd.errors import MissingRequirement, UsageError
 from edge_asd_trainer.bench import page as pages
-from edge_asd_trainer.bench.catalogue import MEASUREMENTS
+from edge_asd_trainer.bench.catalogue import MEASUREMENTS, measurement
 from edge_asd_trainer.bench.measurement import Effort, Row, fastest
 from edge_asd_trainer.bench.peers import installed_peers
 
@@ -67,6 +67,18 @@ def test_the_page_keeps_what_stands_around_a_table(tmp_path: Path) -> None:
 def test_the_projects_page_has_a_place_for_every_measurement() -> None:
     marked = re.findall(r"<!-- bench (\S+) -->", (ROOT / "docs" / "benchmarks.md").read_text())
     assert sorted(marked) == sorted(MEASUREMENTS)
+
+
+def test_every_measurement_is_there_and_says_what_it_measures() -> None:
+    assert all(measurement(name).__doc__ for name in MEASUREMENTS)
+
+
+def test_a_process_that_measures_log_mels_need_not_import_pytorch() -> None:
+    """Each of them imports the measuring program anew, before it starts: seconds that no user waits for."""
+    asked = (
+        "import sys, edge_asd_trainer.bench.__main__, edge_asd_trainer.bench.log_mels; print('torch' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True) == "False\n"
 
 
 def bench(*options: str) -> subprocess.CompletedProcess[str]:

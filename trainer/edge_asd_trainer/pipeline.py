@@ -130,6 +130,7 @@ def prepare_torch(config: Config) -> None:
     torch.manual_seed(config.seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling it costs a quarter
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
 

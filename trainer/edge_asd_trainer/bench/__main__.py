@@ -12,7 +12,7 @@ import typer
 from edge_asd import progress
 from edge_asd.errors import EdgeAsdError, UsageError
 from edge_asd_trainer.bench import page as pages
-from edge_asd_trainer.bench.catalogue import MEASUREMENTS
+from edge_asd_trainer.bench.catalogue import MEASUREMENTS, measurement
 from edge_asd_trainer.bench.measurement import Effort
 
 
@@ -27,11 +27,11 @@ def bench(
         raise UsageError(f"--only {only}: there is no such measurement; there are {', '.join(MEASUREMENTS)}.")
     effort = Effort(repetitions, scale)
     for name in MEASUREMENTS if only is None else [only]:
-        measurement = MEASUREMENTS[name]
         progress.say(f"measuring {name}")
-        rows = pages.table(measurement(effort))
+        measure = measurement(name)
+        rows = pages.table(measure(effort))
         typer.echo(rows)
-        pages.write(page, name, f"{inspect.getdoc(measurement)}\n\n{rows}\n{pages.circumstances(effort)}\n")
+        pages.write(page, name, f"{inspect.getdoc(measure)}\n\n{rows}\n{pages.circumstances(effort)}\n")
 
 
 def main() -> None:

@@ -1,14 +1,24 @@
-"""Every measurement by its name. To add one: write a function of an `Effort` that returns rows, and name it here."""
+"""Every measurement by its name. To add one: write a function of an `Effort` that returns rows, and name it here.
+
+They are imported when they are wanted: a process that computes log-mels would else begin by importing PyTorch.
+"""
 
 from __future__ import annotations
 
-from edge_asd_trainer.bench import log_mels, training
+from pkgutil import resolve_name
+
 from edge_asd_trainer.bench.measurement import Measurement
 
-MEASUREMENTS: dict[str, Measurement] = {
-    "log-mels": log_mels.from_the_start,
-    "log-mels-started": log_mels.once_started,
-    "log-mel": log_mels.on_one_thread,
-    "pre-training": training.steps,
-    "memory": training.memory,
+MEASUREMENTS = {
+    "log-mels": "edge_asd_trainer.bench.log_mels:from_the_start",
+    "log-mels-started": "edge_asd_trainer.bench.log_mels:once_started",
+    "log-mel": "edge_asd_trainer.bench.log_mels:on_one_thread",
+    "pre-training": "edge_asd_trainer.bench.training:steps",
+    "memory": "edge_asd_trainer.bench.training:memory",
 }
+
+
+def measurement(name: str) -> Measurement:
+    """The function that measures it."""
+    found: Measurement = resolve_name(MEASUREMENTS[name])
+    return found
