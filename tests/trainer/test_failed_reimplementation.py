@@ -13,14 +13,13 @@ import torch
 from torch import nn
 
 from edge_asd.bank import Bank
-from edge_asd.clip_name import parse_clip_name
 from edge_asd.front_end import FrontEnd
 from edge_asd.model import InputScaling
 from edge_asd.scoring import ClipScorer, Detector, StreamScorer
 from edge_asd.windows import Windows
 from edge_asd_trainer import fine_tuning, pretraining
 from edge_asd_trainer.config import Config, FineTuning, Pretraining, load, presets
-from edge_asd_trainer.data import Clip, training_clips
+from edge_asd_trainer.data import training_clips
 from edge_asd_trainer.descent import Engine, Training
 from edge_asd_trainer.detection import embed_clips
 from edge_asd_trainer.features import LogMels, log_mels
@@ -29,6 +28,7 @@ from edge_asd_trainer.optimiser import LARS
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pipeline import load_encoder
 from edge_asd_trainer.training_log import TrainingLog
+from made_up import log_mels_of
 
 STAGES = {"pretraining": pretraining.pretrain, "fine_tuning": fine_tuning.fine_tune}
 CLIPS = 12
@@ -40,9 +40,7 @@ def twelve_clips(folder: Path, mels: int) -> LogMels:
     """Ten-second clips of two sections; a frame's value is its number in the clip."""
     names = [f"section_{clip % 2:02d}_source_train_normal_{clip:04d}.wav" for clip in range(CLIPS)]
     frames = np.tile(np.arange(313, dtype=np.float32), CLIPS)[:, None] + np.zeros((1, mels), np.float32)
-    np.save(folder / "train.npy", frames)
-    listed = [Clip(Path(name), parse_clip_name(name)) for name in names]
-    return LogMels(folder / "train.npy", frames, np.arange(1, CLIPS + 1) * 313, listed, "")
+    return log_mels_of(names, frames, folder)
 
 
 @pytest.fixture

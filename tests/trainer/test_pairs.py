@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from edge_asd.clip_name import parse_clip_name
 from edge_asd.windows import Windows
-from edge_asd_trainer.data import Clip
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.pairs import PairSampler
+from made_up import log_mels_of
 
 
 def some_log_mels(folder: Path, clips: int = 12, frames: int = 313) -> LogMels:
@@ -20,14 +19,7 @@ def some_log_mels(folder: Path, clips: int = 12, frames: int = 313) -> LogMels:
         for index in range(clips)
     ]
     values = np.arange(clips * frames, dtype=np.float32)[:, None] + np.zeros((1, 128), np.float32)
-    np.save(folder / "train.npy", values)
-    return LogMels(
-        folder / "train.npy",
-        np.load(folder / "train.npy", mmap_mode="c"),
-        np.arange(1, clips + 1) * frames,
-        [Clip(Path(name), parse_clip_name(name)) for name in names],
-        "",
-    )
+    return log_mels_of(names, values, folder)
 
 
 @pytest.fixture

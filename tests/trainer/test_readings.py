@@ -13,12 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_asd.clip_name import parse_clip_name
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
 from edge_asd_trainer import fine_tuning, pretraining
 from edge_asd_trainer.config import FineTuning, Pretraining, load
-from edge_asd_trainer.data import Clip
 from edge_asd_trainer.descent import Engine, Training
 from edge_asd_trainer.detection import banks
 from edge_asd_trainer.features import LogMels
@@ -27,6 +25,7 @@ from edge_asd_trainer.metrics import means
 from edge_asd_trainer.network import Encoder, classifier
 from edge_asd_trainer.optimiser import LARS, learning_rate
 from edge_asd_trainer.pairs import Pairs, PairSampler
+from made_up import log_mels_of
 
 RECORDED = json.loads((Path(__file__).parent / "vicreg_recorded.json").read_text())
 CLOSE = {"rtol": 0.0, "atol": 1e-9}  # in float64; 1e-6 is asked
@@ -43,10 +42,7 @@ def clips(folder: Path, source: int, target: int, sections: int, values: np.ndar
         for domain, count in (("source", source), ("target", target))
         for number in range(count)
     ]
-    np.save(folder / "train.npy", values.astype(np.float32))
-    ends = np.arange(1, len(names) + 1) * (len(values) // len(names))
-    listed = [Clip(Path(name), parse_clip_name(name)) for name in names]
-    return LogMels(folder / "train.npy", np.load(folder / "train.npy", mmap_mode="c"), ends, listed, "")
+    return log_mels_of(names, values, folder)
 
 
 @pytest.fixture(scope="module")

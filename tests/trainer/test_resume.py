@@ -14,13 +14,11 @@ import pytest
 import torch
 
 from common import MOMENT
-from edge_asd.clip_name import parse_clip_name
 from edge_asd.errors import StorageError, TrainingError
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
 from edge_asd_trainer.checkpoint import Checkpoint
 from edge_asd_trainer.config import FineTuning, Pretraining
-from edge_asd_trainer.data import Clip
 from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.fine_tuning import fine_tune
@@ -28,6 +26,7 @@ from edge_asd_trainer.network import Encoder, channels_last
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import pretrain
 from edge_asd_trainer.training_log import TrainingLog
+from made_up import log_mels_of
 
 STEPS = 6
 PRETRAINING = Pretraining(epochs=2, steps_per_epoch=3, batch=4, warm_up_epochs=0.5, expander_width=16)
@@ -36,10 +35,7 @@ FINE_TUNING = FineTuning(epochs=2, steps_per_epoch=3, batch=4, learning_rate=1e-
 
 def log_mels(folder: Path, *, constant: bool = False) -> LogMels:
     names = [f"section_{i % 2:02d}_source_train_normal_{i:04d}.wav" for i in range(6)]
-    frames = np.random.default_rng(0).normal(0, 0 if constant else 5, (600, 128)).astype(np.float32)
-    np.save(folder / "train.npy", frames)
-    clips = [Clip(Path(name), parse_clip_name(name)) for name in names]
-    return LogMels(folder / "train.npy", frames, np.arange(1, 7) * 100, clips, "")
+    return log_mels_of(names, np.random.default_rng(0).normal(0, 0 if constant else 5, (600, 128)), folder)
 
 
 def trained(stage: str, data: LogMels, engine: Engine) -> dict[str, torch.Tensor]:

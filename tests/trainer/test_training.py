@@ -10,13 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from edge_asd.clip_name import parse_clip_name
 from edge_asd.errors import DataError, TrainingError
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
-from edge_asd_trainer import descent, fine_tuning, pretraining
-from edge_asd_trainer.config import Config, FineTuning, Pretraining
-from edge_asd_trainer.data import Clip
+from edge_asd_trainer import descent, fine_tuning, memory, pretraining
+from edge_asd_trainer.config import Compute, Config, FineTuning, Pretraining
 from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.network import Encoder
@@ -25,6 +23,7 @@ from edge_asd_trainer.pipeline import input_scaling
 from edge_asd_trainer.run_folder import RunFolder
 from edge_asd_trainer.stages import Stages
 from edge_asd_trainer.training_log import TrainingLog
+from made_up import log_mels_of
 
 
 def log_mels(folder: Path, sections: int = 2, *, silent: bool = False) -> LogMels:
@@ -32,15 +31,7 @@ def log_mels(folder: Path, sections: int = 2, *, silent: bool = False) -> LogMel
     random = np.random.default_rng(0)
     names = [f"section_{s:02d}_source_train_normal_{i:04d}.wav" for s in range(sections) for i in range(3)]
     frames = [random.normal(10 * s, 1, (100, 128)) for s in range(sections) for _ in range(3)]
-    values = np.zeros((100 * len(names), 128)) if silent else np.concatenate(frames)
-    np.save(folder / "train.npy", values.astype(np.float32))
-    return LogMels(
-        folder / "train.npy",
-        np.load(folder / "train.npy", mmap_mode="c"),
-        np.arange(1, len(names) + 1) * 100,
-        [Clip(Path(name), parse_clip_name(name)) for name in names],
-        "",
-    )
+    return log_mels_of(names, np.zeros((100 * len(names), 128)) if silent else np.concatenate(frames), folder)
 
 
 @pytest.fixture
@@ -151,6 +142,30 @@ def test_a_run_that_diverges_stops_with_advice(tmp_path: Path) -> None:
     )
     with pytest.raises(TrainingError, match=r"lower pretraining\.learning_rate \(now 1e\+30\)"):
         pretraining.pretrain(Encoder(1), pairs, InputScaling(0.0, 5.0), config, Engine())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_that_does_not_fit_into_memory_is_said_beforehand(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 12 images, 102 MB in float32 and 60 in bfloat16, where 70 are free."""
+    monkeypatch.setattr(memory, "_available", lambda: 70_000_000)
+    encoder, pairs = Encoder(3), PairSampler(log_mels(tmp_path), Windows(), 0)
+    config = Pretraining(epochs=1, steps_per_epoch=1, batch=4, warm_up_epochs=0.0, expander_width=16)
+    engine = Engine(compute=msgspec.convert({"precision": precision}, Compute))
+    pretraining.pretrain(encoder, pairs, InputScaling(0.0, 5.0), config, engine)
+    expected = [
+        "pre-training: a step of 12 images takes some 0.1 GB, and 0.07 GB are free; if it is ended for want of "
+        "memory, lower its batch"
+    ]
+    assert [record.getMessage() for record in caplog.records if "GB" in record.getMessage()] == (
+        expected if precision == "float32" else []
+    )
+
+
+def test_this_machine_says_how_much_memory_is_free() -> None:
+    free = memory._available()
+    assert free is None or 1e7 < free < 1e14
 
 
 def test_scaling_is_the_training_sets_mean_and_deviation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ It goes on where an earlier process was interrupted, keeps a log, and stops a tr
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -24,9 +25,12 @@ from edge_asd.errors import TrainingError
 from edge_asd_trainer.checkpoint import Checkpoint
 from edge_asd_trainer.config import Compute, FineTuning, Pretraining
 from edge_asd_trainer.distributed import ALONE, Group
+from edge_asd_trainer.memory import shortage
 from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
 from edge_asd_trainer.pairs import Pairs, PairSampler
 from edge_asd_trainer.training_log import TrainingLog
+
+logger = logging.getLogger(__name__)
 
 # Embeddings whose features deviate by less than this over a batch, where 1 is asked, are all the same.
 COLLAPSED = 0.01
@@ -112,6 +116,11 @@ class Training:
         """A step's worth of the training set's clips, of all processes together."""
         return self.config.batch / self.pairs.windows_a_clip
 
+    @property
+    def images(self) -> int:
+        """Of a step: a pair's two and their mix."""
+        return 3 * self.config.batch
+
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         return learning_rate(
@@ -148,6 +157,8 @@ def descend(training: Training, engine: Engine) -> float:
     """
     title, group, checkpoint = training.title, engine.group, engine.checkpoint
     start = checkpoint.read(training.learner, training.optimiser) if checkpoint else 0
+    if group.device == "cpu" and (short := shortage(training.images // group.size, engine.compute.precision)):
+        logger.warning("%s: %s; if it is ended for want of memory, lower its batch", title, short)
     watch, stopwatch, loss = _Watch(training), _Stopwatch(training.clips), float("nan")
     with ExitStack() as stack:
         log = stack.enter_context(engine.log.from_step(start)) if engine.log and group.leads else None
