@@ -130,7 +130,7 @@ def prepare_torch(config: Config) -> None:
     torch.manual_seed(config.seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Which else fills all memory before its use: a quarter of a step, for the sake of code that reads what it never wrote.
+    # Else all memory is filled before its use, for code that reads what it never wrote: a quarter of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
