@@ -40,6 +40,11 @@ def atomic(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def half_written(path: Path) -> list[Path]:
+    """What writings of `path` that were killed have left beside it; its name may be a pattern."""
+    return list(path.parent.glob(f".{path.name}.{'?' * 8}"))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all. Raises: StorageError."""
     with atomic(path) as beside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common import MOMENT
+from edge_asd import bundle as bundles
 from edge_asd.errors import ConfigError
 from edge_asd_trainer.distributed import Group
 
 STEPS = 20
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
 # Trains for 20 steps in each of the two ways and writes down the losses and the weights.
 PROGRAM = f"""
@@ -82,8 +86,7 @@ def trained(
 ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
     program, out = folder / "program.py", folder / f"{processes}.safetensors"
     program.write_text(PROGRAM)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    launcher = torchrun if processes > 1 else [sys.executable]
+    launcher = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes > 1 else [sys.executable]
     done = subprocess.run(
         [*launcher, str(program), stage, precision, str(frames), str(out)], capture_output=True, text=True
     )
@@ -106,7 +109,40 @@ def test_two_processes_give_the_loss_and_the_weights_of_one(stage: str, frames: 
         torch.testing.assert_close(shared_weights[name], expected, atol=1e-5, rtol=1e-5)
 
 
+def train(data: Path, run: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    """By two processes, as docs/training.md says."""
+    command = [*TORCHRUN, "--nproc-per-node=2", "-m", "edge_asd_trainer", "train", str(data), "--machine", "fan"]
+    words = [word for setting in (*MOMENT, *settings) for word in ("--set", setting)]
+    whole = [*command, "--preset", "cpu", "--out", str(run), *words]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_machine_type_to_its_bundle(plant: Path, tmp_path: Path) -> None:
+    run = tmp_path / "fan"
+    done = train(plant, run, "compute.precision=bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert sorted(bundles.read(run / "fan.easd").manifest.sections) == ["00", "01"]
+    assert done.stdout.count("System 1, int8") == 1  # only one of them speaks
+    assert (run / "report" / "index.html").is_file()
+    assert not list((run / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_what_stops_one_of_two_processes_ends_both(plant: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(plant / "fan", data / "fan")
+    broken = sorted((data / "fan" / "train").glob("*.wav"))[3]
+    broken.write_bytes(b"")
+    done = train(data, tmp_path / "run")
+    assert done.returncode != 0
+    assert f"edge-asd: {broken}: empty (0 bytes)" in done.stderr
+    done = train(plant, tmp_path / "run", "fine_tuning.batch=9")
+    assert "edge-asd: fine_tuning.batch: 9 can't be shared out evenly among 2 processes" in done.stderr
+    assert not (tmp_path / "run" / "logs").exists()  # it was refused before anything was trained
+
+
 def test_a_batch_that_cant_be_shared_out_says_what_could() -> None:
     assert [Group(rank, 2).share(8) for rank in (0, 1)] == [slice(0, 4), slice(4, 8)]
-    with pytest.raises(ConfigError, match=r"a batch of 9 can't be shared out evenly among 2 processes.*such as 8"):
+    with pytest.raises(ConfigError, match=r"^batch: 9 can't be shared out evenly among 2 processes.*such as 8"):
         Group(0, 2).share(9)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_asd import __version__
 from edge_asd.errors import ClipError, MissingRequirement
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd.windows import Windows
@@ -86,7 +87,7 @@ def cached_as(clips: list[Clip], folder: Path, by: str) -> LogMels:
     folder.mkdir()
     np.save(some.path, some.frames)
     content = [(clip.path.name, hashlib.sha256(clip.path.read_bytes()).hexdigest()) for clip in clips]
-    parts = [FrontEnd(), Windows(), content, *([by] if by != "numpy" else [])]
+    parts = [__version__, FrontEnd(), Windows(), content, *([by] if by != "numpy" else [])]
     (folder / "train.json").write_text(f'{{"fingerprint": "{fingerprint(*parts)}", "frames": [100, 200, 100]}}')
     return some
 

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from edge_asd_trainer.network import Bottleneck, Encoder, classifier, expander, fold_channels, images
+from edge_asd_trainer.network import (
+    Bottleneck,
+    Encoder,
+    StridedDepthwise,
+    classifier,
+    expander,
+    fold_channels,
+    images,
+)
 
 
 def parameters(module: nn.Module) -> int:
@@ -94,3 +102,22 @@ def test_the_classifier_is_320_128_sections() -> None:
         (320, 128),
         (128, 6),
     ]
+
+
+def test_a_strided_depthwise_convolution_has_the_gradients_of_any_other() -> None:
+    """In bfloat16 on a processor they are computed otherwise; both are held against float32."""
+    torch.manual_seed(0)
+    conv = StridedDepthwise(8, 8, 3, 2, 1, groups=8, bias=False)
+    x, direction = torch.randn(4, 8, 16, 10), torch.randn(4, 8, 8, 5)
+    found = {}
+    for precision in (torch.float32, torch.bfloat16):
+        image = x.clone().requires_grad_()
+        conv.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+            result = conv(image.to(precision))
+        result.float().backward(direction)
+        assert image.grad is not None
+        assert conv.weight.grad is not None
+        found[precision] = (result.detach().float(), image.grad, conv.weight.grad)
+    for exact, rounded in zip(*found.values(), strict=True):
+        assert (exact - rounded).norm() < 0.01 * exact.norm()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,13 +19,14 @@ from edge_asd.errors import StorageError, TrainingError
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
 from edge_asd_trainer.checkpoint import Checkpoint
-from edge_asd_trainer.config import FineTuning, Pretraining
+from edge_asd_trainer.config import Compute, FineTuning, Pretraining
 from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.fine_tuning import fine_tune
 from edge_asd_trainer.network import Encoder, channels_last
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import pretrain
+from edge_asd_trainer.run_folder import RunFolder
 from edge_asd_trainer.training_log import TrainingLog
 from made_up import log_mels_of
 
@@ -50,9 +52,10 @@ def trained(stage: str, data: LogMels, engine: Engine) -> dict[str, torch.Tensor
     return encoder.state_dict()
 
 
-def kept_in(folder: Path, key: str = "key", seconds: float = 1000.0) -> Engine:
+def kept_in(folder: Path, key: str = "key", precision: str = "float32") -> Engine:
     log = TrainingLog(folder / "log.csv", folder / "events")
-    return Engine(checkpoint=Checkpoint(folder / "checkpoint.safetensors", key, seconds), log=log)
+    compute = msgspec.convert({"precision": precision}, Compute)
+    return Engine(compute=compute, checkpoint=Checkpoint(folder / "checkpoint.safetensors", key, 1000.0), log=log)
 
 
 def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,19 +71,20 @@ def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PairSampler, "epochs", interrupting)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stage", ["pre-training", "fine-tuning"])
 def test_ctrl_c_finishes_the_step_and_the_rest_gives_the_same_bits(
-    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = log_mels(tmp_path)
     (tmp_path / "whole").mkdir()
-    expected = trained(stage, data, kept_in(tmp_path / "whole"))
+    expected = trained(stage, data, kept_in(tmp_path / "whole", precision=precision))
     with monkeypatch.context() as patch:
         interrupt_after(3, patch)
         with pytest.raises(KeyboardInterrupt):
-            trained(stage, data, kept_in(tmp_path))
+            trained(stage, data, kept_in(tmp_path, precision=precision))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    found = trained(stage, data, kept_in(tmp_path))
+    found = trained(stage, data, kept_in(tmp_path, precision=precision))
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     rows, uninterrupted = (
         [line.rsplit(",", 1)[0] for line in (folder / "log.csv").read_text().splitlines()]
@@ -159,6 +163,47 @@ def test_rows_that_a_killed_training_wrote_too_far_are_dropped(tmp_path: Path) -
     assert b"loss" in events.read_bytes()
 
 
+def test_what_a_killed_training_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """A run's folder may be any: `--out .` in a folder of one's own."""
+    ours = [".encoder.safetensors.abcd_123", "logs/.pre-training.csv.abcd1234", ".fan.easd.12345678"]
+    others = [".env", ".gitignore", "logs/.gitkeep", ".git/config", "features/.env.production"]
+    for name in (*ours, *others):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    with RunFolder(tmp_path).taken():
+        assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*others, "lock"}
+
+
+# The limit on files' sizes is what a full disk is: both files are written at their ends.
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from edge_asd_trainer.training_log import TrainingLog
+
+start, limit = map(int, sys.argv[1:])
+Path("log.csv").write_text("step,loss\\n" + "".join(f"{step},1\\n" for step in range(start)))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with TrainingLog(Path("log.csv"), Path("events")).from_step(start) as log:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    for step in range(start, start + 1000):
+        log.row(step, {"loss": 1.0})
+"""
+
+
+@pytest.mark.parametrize(("start", "limit"), [(0, 500), (200, 1150)])  # TensorBoard's file is full first; the CSV
+def test_a_disk_that_fills_ends_a_training_with_what_to_do(start: int, limit: int, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FULL_DISK)
+    command = [sys.executable, str(program), str(start), str(limit)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    said = "StorageError: log.csv: could not be written (File too large); free space or mend the permissions there"
+    assert said in done.stderr.splitlines()[-1]
+    [events] = (tmp_path / "events").iterdir()
+    full = tmp_path / "log.csv" if start else events
+    assert full.stat().st_size == limit
+
+
 def test_embeddings_that_are_all_the_same_stop_the_training_with_advice(tmp_path: Path) -> None:
     data = log_mels(tmp_path, constant=True)
     config = Pretraining(epochs=1, steps_per_epoch=20, batch=4, expander_width=16)
@@ -200,10 +245,18 @@ def test_killed_in_every_stage_it_ends_with_the_same_bundle(plant: Path, run_fol
     program.write_text(KILLED)
     train = ["train", str(plant), "--machine", "fan", "--preset", "demo", "--out", str(run)]
     train += [word for setting in MOMENT for word in ("--set", setting)]
-    places = ["train.npy", "pre-training.safetensors", "fine-tuning.safetensors", "model.tflite", "fan.easd"]
-    for place in places:
+    places = {
+        "train.npy": "",
+        "pre-training.safetensors": "",
+        "stages.json": "going on from step 1,",  # pre-training is done, and not yet marked as done
+        "fine-tuning.safetensors": "going on from step 2,",
+        "model.tflite": "going on from step 1,",
+        "fan.easd": "",
+    }
+    for place, said in places.items():
         done = subprocess.run([sys.executable, str(program), place, *train], capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
+        assert said in done.stderr
     done = subprocess.run([sys.executable, "-m", "edge_asd", *train], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name in ("pretrained.safetensors", "encoder.safetensors", "model.tflite", "fan.easd"):

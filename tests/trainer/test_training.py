@@ -163,6 +163,28 @@ def test_a_step_that_does_not_fit_into_memory_is_said_beforehand(
     )
 
 
+def test_a_gpu_that_is_too_small_is_told_with_what_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pretraining, "pretraining_loss", refused)
+    config = Pretraining(epochs=1, steps_per_epoch=1, batch=4, warm_up_epochs=0.0, expander_width=16)
+    pairs = PairSampler(log_mels(tmp_path), Windows(), 0)
+    with pytest.raises(TrainingError, match=r"memory doesn't hold a step of 12 images; lower its batch \(now 4\)"):
+        pretraining.pretrain(Encoder(1), pairs, InputScaling(0.0, 5.0), config, Engine())
+
+
+def test_compilation_is_asked_for_by_its_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    pairs = PairSampler(log_mels(tmp_path), Windows(), 0)
+    config = Pretraining(epochs=1, steps_per_epoch=1, batch=4, warm_up_epochs=0.0, expander_width=16)
+    for wanted in (False, True):
+        engine = Engine(compute=Compute(compile=wanted))
+        pretraining.pretrain(Encoder(1), pairs, InputScaling(0.0, 5.0), config, engine)
+        assert len(compiled) == wanted
+
+
 def test_this_machine_says_how_much_memory_is_free() -> None:
     free = memory._available()
     assert free is None or 1e7 < free < 1e14

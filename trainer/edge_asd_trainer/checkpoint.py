@@ -62,13 +62,6 @@ class Checkpoint:
         say(f"going on from step {step}, where it was interrupted")
         return step
 
-    def remove(self) -> None:
-        """The training is done and its result written. Raises: StorageError."""
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise files.unwritable(self._path, error) from error
-
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]

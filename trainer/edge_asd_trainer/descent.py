@@ -151,7 +151,7 @@ def descend(training: Training, engine: Engine) -> float:
     """Take one step a batch, in place; returns the last step's loss.
 
     Raises:
-        TrainingError: the loss is not finite any more, or the embeddings have collapsed.
+        TrainingError: the loss is not finite any more, the embeddings have collapsed, or a GPU's memory is too small.
         KeyboardInterrupt: Ctrl-C; the step was finished and kept.
         StorageError: a checkpoint or the log could not be written.
     """
@@ -164,6 +164,7 @@ def descend(training: Training, engine: Engine) -> float:
         log = stack.enter_context(engine.log.from_step(start)) if engine.log and group.leads else None
         bar = stack.enter_context(progress.bar(title, training.epochs * training.steps, start))
         interrupted = stack.enter_context(_interrupts_noted(alone=group.size == 1))
+        stack.enter_context(_full_memory_told(training))
         for step, batch in enumerate(training.batches(start), start):
             rate = training.rate(step)
             set_learning_rate(training.optimiser, rate)
@@ -220,6 +221,18 @@ class _Stopwatch:
         self._moments.append(time.monotonic())
         seconds = self._moments[-1] - self._moments[0]
         return self._clips * (len(self._moments) - 1) / max(seconds, 1e-9)
+
+
+@contextmanager
+def _full_memory_told(training: Training) -> Iterator[None]:
+    """A GPU whose memory can't hold a step, as our own error. Raises: TrainingError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{training.title}: the GPU's memory doesn't hold a step of {training.images} images; lower its batch (now "
+            f"{training.config.batch}), set compute.precision=bfloat16, or share it out with torchrun."
+        ) from error
 
 
 @contextmanager

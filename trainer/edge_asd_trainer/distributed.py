@@ -44,11 +44,11 @@ class Group:
     def leads(self) -> bool:
         return self.rank == 0
 
-    def share(self, batch: int) -> slice:
+    def share(self, batch: int, name: str = "batch") -> slice:
         """The rows of a batch that are for this process. Raises: ConfigError where it can't be shared out evenly."""
         if batch % self.size:
             raise ConfigError(
-                f"a batch of {batch} can't be shared out evenly among {self.size} processes; "
+                f"{name}: {batch} can't be shared out evenly among {self.size} processes; "
                 f"set it to a multiple, such as {batch - batch % self.size or self.size}."
             )
         rows = batch // self.size
@@ -149,8 +149,9 @@ class GlobalBatchNorm(nn.Module):
             )
         axes = (0, *range(2, x.dim()))
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _Total.apply(x.sum(axes)) / count  # type: ignore[no-untyped-call]
-        centred = x - mean.view(shape)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # as PyTorch's own takes bfloat16's statistics
+        mean = _Total.apply(wide.sum(axes)) / count  # type: ignore[no-untyped-call]
+        centred = wide - mean.view(shape)
         variance = _Total.apply(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -158,7 +159,7 @@ class GlobalBatchNorm(nn.Module):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normalised: Tensor = centred * scale.view(shape) + self.bias.view(shape)
-        return normalised
+        return normalised.to(x.dtype)
 
 
 class _Gather(torch.autograd.Function):

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd import files, progress
+from edge_asd import __version__, files, progress
 from edge_asd.clip_name import ClipName
 from edge_asd.errors import ClipError
 from edge_asd.front_end import FrontEnd, LogMel
@@ -140,11 +140,11 @@ def log_mels(
 
 
 def fingerprint_of(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, by: str = "numpy") -> str:
-    """The fingerprint of the clips' names and content and of the front end. Raises: ClipError."""
+    """Of the clips' names and content, the front end, and the program's version. Raises: ClipError."""
     some = [clips[start : start + CLIPS_AT_ONCE] for start in range(0, len(clips), CLIPS_AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # SHA-256 runs without the interpreter's lock
         content = list(chain.from_iterable(threads.map(_content, some)))
-    return fingerprint(front_end, windows, content, *([] if by == "numpy" else [by]))
+    return fingerprint(__version__, front_end, windows, content, *([] if by == "numpy" else [by]))
 
 
 def compute(

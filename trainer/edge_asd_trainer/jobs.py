@@ -6,16 +6,16 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_asd import progress
-from edge_asd.errors import EdgeAsdError
+from edge_asd.errors import EdgeAsdError, TrainingError, UsageError
 from edge_asd.requirements import extra
 from edge_asd_trainer import challenge_files, pipeline
 from edge_asd_trainer import report as reports
 from edge_asd_trainer.config import Config
-from edge_asd_trainer.distributed import ALONE, Group
+from edge_asd_trainer.distributed import ALONE, Group, joined
 from edge_asd_trainer.evaluation import Evaluation, evaluate, write
 from edge_asd_trainer.run_folder import RunFolder
 
@@ -41,9 +41,16 @@ class Outcome:
 
 
 def one_by_one(jobs: Sequence[Job], group: Group = ALONE) -> Iterator[Outcome]:
-    """Do the jobs here, in order; what stops one doesn't stop the next."""
+    """Do the jobs here, in order; what stops one doesn't stop the next.
+
+    Raises:
+        EdgeAsdError: what stopped a job of a group, whose other processes wait for this one: all must end.
+    """
     for job in jobs:
-        yield _outcome(job, group)
+        outcome = _outcome(job, group)
+        if outcome.error and group.size > 1:
+            raise outcome.error
+        yield outcome
 
 
 def on_ray(jobs: Sequence[Job]) -> Iterator[Outcome]:
@@ -54,25 +61,44 @@ def on_ray(jobs: Sequence[Job]) -> Iterator[Outcome]:
 
     Raises:
         MissingRequirement: Ray isn't installed.
+        UsageError: no cluster answers at RAY_ADDRESS.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with extra("ray"):
         import ray
 
-    ray.init(address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=False, logging_level=logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS", "local")
     try:
-        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
+            "unset it for one of this machine's own."
+        ) from error
+    try:
+        cluster, nodes = ray.cluster_resources(), ray.nodes()  # type: ignore[no-untyped-call]
         fair = max(1, int(cluster.get("CPU", 1)) // len(jobs))
-        waiting = [
-            ray.remote(_outcome)
-            .options(num_cpus=job.config.compute.threads or fair, num_gpus=min(1, cluster.get("GPU", 0)), max_retries=0)
-            .remote(job)
+        most = max(int(node["Resources"].get("CPU", 1)) for node in nodes if node["Alive"])  # that a job can wait for
+        waiting = {
+            ray.remote(_outcome_on_a_node)
+            .options(
+                num_cpus=min(job.config.compute.threads or fair, most),
+                num_gpus=min(1, cluster.get("GPU", 0)),
+                max_retries=0,
+            )
+            .remote(replace(job, data=job.data.resolve(), out=job.out.resolve())): job
             for job in jobs
-        ]
+        }
         while waiting:
-            [done], waiting = ray.wait(waiting)
-            yield ray.get(done)
+            [done], _ = ray.wait(list(waiting))
+            job = waiting.pop(done)
+            try:
+                outcome: Outcome = ray.get(done)
+            except ray.exceptions.RayError as error:
+                *_, why = str(error).strip().splitlines()
+                outcome = Outcome(job, error=TrainingError(f"{job.machine}: its process on Ray was ended: {why}"))
+            yield outcome
     finally:
         ray.shutdown()
 
@@ -84,6 +110,11 @@ def evaluated(folder: RunFolder) -> Evaluation:
     challenge_files.write(evaluation, folder.evaluation)
     reports.write(folder, evaluation)
     return evaluation
+
+
+def _outcome_on_a_node(job: Job) -> Outcome:
+    with joined() as group:
+        return _outcome(job, group)
 
 
 def _outcome(job: Job, group: Group = ALONE) -> Outcome:

@@ -15,14 +15,14 @@ _TRIM_THRESHOLD = -1
 _TOP_PAD = -2
 _MMAP_MAX = -4
 
-# Bytes that a step takes for one image, what the network keeps until its gradient has passed (docs/benchmarks.md).
-_AN_IMAGE = {"float32": 8.5e6, "bfloat16": 5e6}
+# Bytes that a step takes for one image, what the network keeps until its gradient has passed (docs/training.md).
+_AN_IMAGE = {"float32": 8.7e6, "bfloat16": 4.4e6}
 
 
 def keep_freed() -> None:
     """Have the C library keep what is freed, up to 2 GiB at the top of the heap; elsewhere than in glibc, nothing.
 
-    The results are the same bytes; only time and the resident size change (measured in docs/benchmarks.md).
+    The results are the same bytes; only time and the resident size change (docs/architecture.md).
     """
     try:
         option = ctypes.CDLL(None).mallopt

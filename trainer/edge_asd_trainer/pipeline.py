@@ -37,7 +37,7 @@ from edge_asd_trainer.network import Encoder, channels_last
 from edge_asd_trainer.packing import mean_cosine, pack
 from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pretraining import pretrain
-from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
+from edge_asd_trainer.run_folder import Provenance, RunFolder, remove, write_json
 from edge_asd_trainer.stages import Stages
 from edge_asd_trainer.training_log import TrainingLog
 
@@ -60,12 +60,15 @@ def train(
 
     Raises:
         UsageError: the machine's name can't go into a bundle.
+        ConfigError: a batch can't be shared out among the group's processes.
         DataError, ClipError, ClipNameError: the clips can't be used; nothing was written but the features' cache.
         TrainingError: training diverged or collapsed, or export failed.
         StorageError: the run's folder can't be written.
     """
     if not NAME.fullmatch(machine):
         raise UsageError(f"--machine {machine!r}: the name goes into the bundle; it is 1 to 32 of 0-9 A-Z a-z _ -.")
+    for training in ("pretraining", "fine_tuning"):
+        group.share(getattr(config, training).batch, f"{training}.batch")
     clips = training_clips(data, machine)
     evaluation_clips(data, machine, {clip.name.section for clip in clips})  # better refused now than after training
     with group.first():
@@ -102,6 +105,8 @@ def train(
     )
     if not group.leads:
         return None
+    for stage in ("pre-training", "fine-tuning"):  # no earlier: until a stage is marked as done, it goes on from there
+        remove(folder.checkpoint(stage).parent, folder.checkpoint(stage).name)
     stages.stage(
         "export",
         [folder.onnx, folder.tflite],
@@ -185,12 +190,10 @@ def _fine_tuning(train_set: LogMels, scaling: InputScaling, folder: RunFolder, c
 
 
 def _finish(encoder: Encoder, path: Path, engine: Engine) -> None:
-    """The leader writes the encoder, before anyone goes on; the checkpoint is no longer needed."""
+    """The leader writes the encoder, before anyone goes on."""
     if engine.group.leads:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
         files.write_bytes(path, save(tensors))
-        if engine.checkpoint:
-            engine.checkpoint.remove()
     engine.group.wait()
 
 

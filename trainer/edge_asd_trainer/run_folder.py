@@ -115,13 +115,19 @@ class RunFolder:
             self.path / "lock",
             lambda: UsageError(f"{self.path}: another process is training into this folder; wait for it, or end it."),
         ):
-            for folder in (self.path, self.features("").parent, self.checkpoint("").parent, self.log("").parent):
-                remove(folder, ".*")
+            for path in self._written_whole():
+                remove(path.parent, *(left.name for left in files.half_written(path)))
             try:
                 yield
             finally:
                 if not [path for path in self.path.rglob("*") if path.is_file() and path != self.path / "lock"]:
                     remove(self.path, "lock")  # what was asked for was refused, and leaves nothing
+
+    def _written_whole(self) -> list[Path]:
+        """The files of which a killed training may have left a part; the names of some are patterns."""
+        of_all = [self.config, self.provenance, self.stages, self.timings, self.bundle("*")]
+        of_stages = [self.pretrained, self.encoder, self.onnx, self.tflite, self.checkpoint("*"), self.log("*")]
+        return [*of_all, *of_stages, self.features("*"), self.features("*").with_suffix(".json")]
 
     def write_config(self, config: Config) -> None:
         """Write down every number that this run uses. Raises: StorageError."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from edge_asd import files
 from edge_asd_trainer.run_folder import remove
-
-FLUSH_SECONDS = 10
 
 
 class Writer:
     """Writes the rows of a training that runs."""
 
-    def __init__(self, path: Path, file: IO[str], board: SummaryWriter, *, empty: bool) -> None:
-        self._path, self._file, self._board = path, file, board
+    def __init__(self, path: Path, file: IO[str], events: EventsWriter, *, empty: bool) -> None:
+        self._path, self._file, self._events = path, file, events
         self._rows = csv.writer(file, lineterminator="\n")
         self._empty = empty
 
@@ -32,10 +33,11 @@ class Writer:
                 self._empty = False
             self._rows.writerow([step, *(f"{value:.8g}" for value in figures.values())])
             self._file.flush()
+            for name, value in figures.items():
+                self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary.scalar(name, value)))
+            self._events.flush()
         except OSError as error:
             raise files.unwritable(self._path, error) from error
-        for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
 
 
 class TrainingLog:
@@ -64,11 +66,19 @@ class TrainingLog:
         try:
             self._events.mkdir(parents=True, exist_ok=True)
             file = self._path.open("a", newline="")
-            board = SummaryWriter(str(self._events), purge_step=start or None, flush_secs=FLUSH_SECONDS)
+            # Not its SummaryWriter, whose thread dies of a full disk and leaves the training waiting for it.
+            events = EventsWriter(str(self._events / "events"), f".{start}")
+            if start:  # TensorBoard then forgets what an earlier file says of later steps
+                began_anew = SessionLog(status=SessionLog.START)
+                events.write_event(Event(wall_time=time.time(), step=start, session_log=began_anew))
         except OSError as error:
             raise files.unwritable(self._path, error) from error
-        with file, board:
-            yield Writer(self._path, file, board, empty=not kept)
+        try:
+            yield Writer(self._path, file, events, empty=not kept)
+        finally:
+            for each in (file, events):
+                with suppress(OSError):  # every row was flushed, or that it couldn't be has been raised
+                    each.close()
 
 
 def _lines_before(path: Path, start: int) -> list[str]:
