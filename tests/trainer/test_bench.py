@@ -81,6 +81,9 @@ def test_a_process_that_measures_log_mels_need_not_import_pytorch() -> None:
     assert subprocess.check_output([sys.executable, "-c", asked], text=True) == "False\n"
 
 
+PRECISIONS = ("float32", "bfloat16")
+
+
 def bench(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge_asd_trainer.bench", *options]
     return subprocess.run(command, capture_output=True, text=True)
@@ -106,6 +109,23 @@ def test_log_mels_are_measured_beside_every_peer_that_is_here(name: str, peers: 
     assert rows == peers
     assert done.stdout.strip() in page.read_text()
     assert re.search(r"^\d{4}-\d\d-\d\d, .*\d+ cores, Python 3.*, numpy 1.*scale 0.05\.$", page.read_text(), re.M)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("pre-training", [f"{what}, {p}" for p in PRECISIONS for what in ("a pre-training step", "loading in a step")]),
+        ("memory", [f"memory of training on 6000 clips, {precision}" for precision in PRECISIONS]),
+    ],
+)
+def test_training_is_measured_in_both_precisions(name: str, rows: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Benchmarks\n")
+    done = bench("--only", name, "--repetitions", "1", "--scale", "0.03", "--page", str(page))
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^\| (.*?, \w+) \|", done.stdout, re.MULTILINE) == rows
+    assert done.stdout.strip() in page.read_text()
 
 
 def test_an_unknown_measurement_is_refused_by_name() -> None:
