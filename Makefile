@@ -8,7 +8,7 @@ demo: .venv/ready ## the whole path on a synthetic plant: train, evaluate, expor
 	$(BIN)/edge-asd demo --out demo-plant
 
 test: .venv/ready ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -13,7 +13,12 @@ from common import MOMENT
 
 
 def pytest_configure() -> None:
-    """Programs inherit what is ignored: begun by nohup or in the background, they would be deaf to a test's signals."""
+    """What the tests' processes, and the programs that they start, shall inherit.
+
+    What is ignored would be: begun by nohup or in the background, they'd be deaf to a test's signals.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, a thread each: more would only fight for the cores
+        os.environ["OMP_NUM_THREADS"] = "1"
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
