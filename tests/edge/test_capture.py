@@ -178,7 +178,10 @@ def test_what_the_command_started_ends_with_it(tmp_path: Path, leader: str) -> N
         process = source._process
     assert process.returncode is not None
     helper = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
-    assert not helper.exists() or helper.read_text().split()[2] == "Z"  # nobody has buried it yet
+    patience = time.monotonic() + 10  # it was killed, and must be given the time to die
+    while helper.exists() and helper.read_text().split()[2] != "Z":  # dead, and nobody has buried it yet
+        assert time.monotonic() < patience
+        time.sleep(0.01)
 
 
 def test_stubborn_command_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

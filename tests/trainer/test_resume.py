@@ -215,22 +215,22 @@ def test_embeddings_that_are_all_the_same_stop_the_training_with_advice(tmp_path
 
 # `edge-asd train`, ended as by the kernel once it has come so far.
 KILLED = """
-import os, signal, sys
+import os, signal
 from edge_asd import files
 from edge_asd.cli import main
 from edge_asd_trainer.checkpoint import Checkpoint
 
-place = sys.argv.pop(1)
+when, place = os.environ["KILLED"].split()
 sync, write = files.sync, Checkpoint.write
 
 def sync_or_die(path):
-    if path.name.startswith(f".{place}."):  # all but renamed into place
+    if when == "before" and path.name.startswith(f".{place}."):  # all but renamed into place
         os.kill(os.getpid(), signal.SIGKILL)
     sync(path)
 
 def write_and_die(self, *arguments):
     write(self, *arguments)
-    if place == self._path.name:
+    if when == "after" and place == self._path.name:
         os.kill(os.getpid(), signal.SIGKILL)
 
 files.sync, Checkpoint.write = sync_or_die, write_and_die
@@ -246,15 +246,17 @@ def test_killed_in_every_stage_it_ends_with_the_same_bundle(plant: Path, run_fol
     train = ["train", str(plant), "--machine", "fan", "--preset", "demo", "--out", str(run)]
     train += [word for setting in MOMENT for word in ("--set", setting)]
     places = {
-        "train.npy": "",
-        "pre-training.safetensors": "",
-        "stages.json": "going on from step 1,",  # pre-training is done, and not yet marked as done
-        "fine-tuning.safetensors": "going on from step 2,",
-        "model.tflite": "going on from step 1,",
-        "fan.easd": "",
+        "before train.npy": "",
+        "before pre-training.safetensors": "",
+        "after pre-training.safetensors": "",
+        "before stages.json": "going on from step 1,",  # pre-training is done, and not yet marked as done
+        "after fine-tuning.safetensors": "going on from step 2,",
+        "before model.tflite": "going on from step 1,",
+        "before fan.easd": "",
     }
     for place, said in places.items():
-        done = subprocess.run([sys.executable, str(program), place, *train], capture_output=True, text=True)
+        command = [sys.executable, str(program), *train]
+        done = subprocess.run(command, env={**os.environ, "KILLED": place}, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert said in done.stderr
     done = subprocess.run([sys.executable, "-m", "edge_asd", *train], capture_output=True, text=True)
