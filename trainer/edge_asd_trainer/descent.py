@@ -25,7 +25,7 @@ from edge_asd.errors import TrainingError
 from edge_asd_trainer.checkpoint import Checkpoint
 from edge_asd_trainer.config import Compute, FineTuning, Pretraining
 from edge_asd_trainer.distributed import ALONE, Group
-from edge_asd_trainer.memory import shortage
+from edge_asd_trainer.memory import give_back, shortage
 from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
 from edge_asd_trainer.pairs import Pairs, PairSampler
 from edge_asd_trainer.training_log import TrainingLog
@@ -190,6 +190,7 @@ def descend(training: Training, engine: Engine) -> float:
             if interrupted():
                 progress.say(f"{title}: interrupted after step {step}; the same command goes on from there")
                 raise KeyboardInterrupt
+    give_back()
     return loss
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 # glibc's <malloc.h>
@@ -24,13 +25,24 @@ def keep_freed() -> None:
 
     The results are the same bytes; only time and the resident size change (docs/architecture.md).
     """
-    try:
-        option = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
+    option = _c_function("mallopt")
     option(_MMAP_MAX, 0)
     option(_TRIM_THRESHOLD, 2**31 - 1)
     option(_TOP_PAD, 64 << 20)
+
+
+def give_back() -> None:
+    """Return to the system what was kept: a training is over, and the next one's blocks have other sizes."""
+    _c_function("malloc_trim")(0)
+
+
+def _c_function(name: str) -> Callable[..., object]:
+    """One of the C library's; where it has none of this name, nothing is done."""
+    try:
+        found: Callable[..., object] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError):
+        return lambda *_: None
+    return found
 
 
 def shortage(images: int, precision: str) -> str | None:
