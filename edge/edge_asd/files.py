@@ -40,9 +40,9 @@ def atomic(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def half_written(path: Path) -> list[Path]:
-    """What writings of `path` that were killed have left beside it; its name may be a pattern."""
-    return list(path.parent.glob(f".{path.name}.{'?' * 8}"))
+def half_written(name: str) -> str:
+    """The pattern of what killed writings of a file leave beside it; its name may be a pattern itself."""
+    return f".{name}.{'?' * 8}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -116,7 +116,7 @@ class RunFolder:
             lambda: UsageError(f"{self.path}: another process is training into this folder; wait for it, or end it."),
         ):
             for path in self._written_whole():
-                remove(path.parent, *(left.name for left in files.half_written(path)))
+                remove(path.parent, files.half_written(path.name))
             try:
                 yield
             finally:
