@@ -4,7 +4,7 @@ A zip of stored entries, the same bytes from the same inputs:
 
     manifest.json            what it is; SHA-256 and size of every other entry
     model.tflite             the int8 network
-    bank/<section>.npy       float16 embeddings (entries, dimensions)
+    bank/<section>.npy       float16 embeddings (entries, dimensions); of System 1 only
     bank/<section>.json      the names of the clips that they came from
     golden.wav, golden.npy   a clip, and its embedding at export
     model_card.md            for people
@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd import __version__, files, manifest
+from edge_asd import __version__, files, manifest, systems
 from edge_asd.bank import Bank, Embedding
 from edge_asd.errors import BundleError
 from edge_asd.manifest import Entry, Manifest
@@ -61,6 +61,7 @@ class Bundle:
 
     Attributes:
         digest: its identity, the first 16 digits of its file's SHA-256; empty before it is encoded.
+        size: of its file in bytes; 0 before it is encoded.
         source: where it was read from, for errors.
     """
 
@@ -72,6 +73,7 @@ class Bundle:
     model_card: str
     sbom: bytes
     digest: str = ""
+    size: int = 0
     source: str = "bundle"
 
     def detector(self, *, threads: int = 1, runtime: Runtime | None = None) -> Detector:
@@ -84,12 +86,19 @@ class Bundle:
         m = self.manifest
         model = TFLiteModel(self.model, m.input_scaling, threads=threads, preferred=runtime)
         expected = (m.front_end.mels, m.windows.frames)
-        if model.window_shape != expected or model.dimensions != m.dimensions:
+        outputs = m.front_end.mels * m.windows.frames if m.system == "autoencoder" else m.dimensions
+        if model.window_shape != expected or model.dimensions != outputs:
             raise BundleError(
                 f"{self.source}: model.tflite maps {model.window_shape} to {model.dimensions} values, "
-                f"the manifest says {expected} to {m.dimensions}; export the bundle again."
+                f"the manifest says {expected} to {outputs}; export the bundle again."
             )
-        return Detector(m.front_end, m.windows, model, self.banks)
+        return Detector(
+            front_end=m.front_end,
+            windows=m.windows,
+            model=systems.of(m.system, model),
+            banks={section: self.banks.get(section) for section in m.sections},
+            flipped={name for name, section in m.sections.items() if section.flipped},
+        )
 
 
 def entries_of(bundle_sections: Mapping[str, Bank], fixed: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -166,7 +175,7 @@ def decode(content: bytes, source: str) -> Bundle:
         raise BundleError(
             f"{source}: needs edge-asd {stated.minimum_runtime} or later, this is {__version__}; update edge-asd here."
         )
-    banks = {section: _bank(section, stated, contents, source) for section in sorted(stated.sections)}
+    banks = {section: _bank(section, stated, contents, source) for section in _with_bank(stated)}
     golden = _array(contents["golden.npy"], np.dtype("<f4"), "golden.npy", source)
     if golden.shape != (stated.dimensions,) or not np.isfinite(golden).all():
         raise BundleError(
@@ -181,6 +190,7 @@ def decode(content: bytes, source: str) -> Bundle:
         model_card=contents["model_card.md"].decode(errors="replace"),
         sbom=contents["sbom.json"],
         digest=digest(content),
+        size=len(content),
         source=source,
     )
 
@@ -237,7 +247,7 @@ def _may_be_named(name: str) -> bool:
 
 def _compare(stated: Manifest, contents: Mapping[str, bytes], source: str) -> None:
     """Hold what is there against what the manifest says, and what the manifest says against what must be."""
-    needed = {*_FIXED, *(f"bank/{section}.{ending}" for section in stated.sections for ending in ("npy", "json"))}
+    needed = {*_FIXED, *(f"bank/{section}.{ending}" for section in _with_bank(stated) for ending in ("npy", "json"))}
     for name in sorted(needed - stated.entries.keys()):
         raise BundleError(f"{source}: its manifest doesn't list {name}, which every bundle has.")
     for name in sorted(stated.entries.keys() - needed):
@@ -249,6 +259,10 @@ def _compare(stated: Manifest, contents: Mapping[str, bytes], source: str) -> No
     for name, entry in stated.entries.items():
         if len(contents[name]) != entry.bytes or _sha256(contents[name]) != entry.sha256:
             raise BundleError(f"{source}: {name} is not what the manifest says (SHA-256); copy the bundle again.")
+
+
+def _with_bank(stated: Manifest) -> list[str]:
+    return sorted(name for name, section in stated.sections.items() if section.entries)
 
 
 def _bank(section: str, stated: Manifest, contents: Mapping[str, bytes], source: str) -> Bank:

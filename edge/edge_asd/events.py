@@ -77,7 +77,7 @@ def raised_line(event: Event) -> str:
     """What a person reads when an alert goes out."""
     return (
         f"ALERT {event.machine} {event.section}: strange since {event.began_s:.1f} s ({event.began_utc}), "
-        f"score {event.peak:.4g} over {event.threshold:.4g}, nearest normal clip {event.nearest}"
+        f"score {event.peak:.4g} over {event.threshold:.4g}{_nearest(event)}"
     )
 
 
@@ -86,5 +86,10 @@ def line(event: Event) -> str:
     end = "no end heard" if event.ended_s is None else f"cleared at {event.ended_s:.1f} s"
     return (
         f"{event.machine} {event.section}: {end}, strange since {event.began_s:.1f} s ({event.began_utc}), "
-        f"peak {event.peak:.4g} at {event.peak_s:.1f} s over {event.threshold:.4g}, nearest normal clip {event.nearest}"
+        f"peak {event.peak:.4g} at {event.peak_s:.1f} s over {event.threshold:.4g}{_nearest(event)}"
     )
+
+
+def _nearest(event: Event) -> str:
+    """The normal clip that the sound is compared with; a system without a bank names none."""
+    return f", nearest normal clip {event.nearest}" if event.nearest else ""

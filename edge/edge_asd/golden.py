@@ -43,11 +43,12 @@ def check(bundle: Bundle, *, runtime: Runtime | None = None) -> GoldenResult:
         embedding = embed_clip(detector.front_end, detector.windows, detector.model, waveform(bundle))
     except ClipError as error:
         raise BundleError(f"{bundle.source}: golden.wav can't be scored ({error}); export the bundle again.") from error
-    score = detector.bank(expected.section).nearest(embedding).distance
+    score = detector.judge(embedding, expected.section).value
     step = float(np.abs(embedding - bundle.golden_embedding).max())
     used = detector.model.name
     exact = step == 0.0 and score == expected.score
-    close = abs(score - expected.score) <= expected.tolerance * expected.score
+    decision = bundle.manifest.sections[expected.section].thresholds.decision
+    close = abs(score - expected.score) <= expected.tolerance * max(abs(expected.score), abs(decision))
     return GoldenResult(
         score=score,
         expected=expected.score,

@@ -23,6 +23,7 @@ def _facts(manifest: Manifest, digest: str) -> Table:
     front_end, windows, golden = manifest.front_end, manifest.windows, manifest.golden
     for name, value in {
         "machine": manifest.machine,
+        "system": manifest.system,
         "digest": digest,
         "format": str(manifest.format_version),
         "needs": f"edge-asd {manifest.minimum_runtime} or later",
@@ -41,11 +42,11 @@ def _facts(manifest: Manifest, digest: str) -> Table:
 
 def _sections(manifest: Manifest) -> Table:
     table = Table("section")
-    for title in ("normal clips", "decision", "alarm"):
+    for title in ("bank entries", "decision", "alarm"):
         table.add_column(title, justify="right")
     for name, section in sorted(manifest.sections.items()):
-        thresholds = section.thresholds
-        table.add_row(name, str(section.entries), f"{thresholds.decision:.6g}", f"{thresholds.alarm:.6g}")
+        thresholds, sign = section.thresholds, " (sign flipped)" if section.flipped else ""
+        table.add_row(name + sign, str(section.entries), f"{thresholds.decision:.6g}", f"{thresholds.alarm:.6g}")
     return table
 
 

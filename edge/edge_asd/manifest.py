@@ -1,4 +1,4 @@
-"""What a bundle says of itself: `manifest.json`, format version 1."""
+"""What a bundle says of itself: `manifest.json`, format version 2."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from edge_asd.errors import BundleError
 from edge_asd.front_end import FrontEnd
 from edge_asd.model import InputScaling
 from edge_asd.strict import check_keys
+from edge_asd.systems import System
 from edge_asd.windows import Windows
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[2] = 2
 NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")  # of a machine type and of a section: it may name a file
 
 Count = Annotated[int, Meta(ge=1)]
-Distance = Annotated[float, Meta(ge=0)]
+AnomalyScore = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -35,15 +36,23 @@ class Thresholds(Record, frozen=True):
         alarm: a high percentile; for a daemon, which asks four times a second.
     """
 
-    decision: Distance
-    alarm: Distance
+    decision: AnomalyScore
+    alarm: AnomalyScore
 
 
 class Section(Record, frozen=True):
-    """One section: how many bank entries it has, and its thresholds."""
+    """One section.
 
-    entries: Count
+    Attributes:
+        entries: of its bank; 0 where the system has none.
+        thresholds: of its scores.
+        flipped: its scores have the opposite sign. Nothing but test labels says that they should, so a device
+            shouldn't listen with it.
+    """
+
+    entries: Annotated[int, Meta(ge=0)]
     thresholds: Thresholds
+    flipped: bool = False
 
 
 class Quantisation(Record, frozen=True):
@@ -74,7 +83,7 @@ class Golden(Record, frozen=True):
     """
 
     section: str
-    score: Distance
+    score: AnomalyScore
     runtime: str
     tolerance: Annotated[float, Meta(ge=0, le=1)]
 
@@ -90,11 +99,13 @@ class Manifest(Record, frozen=True):
     """The whole manifest.
 
     Attributes:
-        format_version: 1.
+        format_version: 2.
         machine: machine type, such as "fan".
+        system: which of the paper's systems, so how the model's output becomes a score.
         sections: by name.
         front_end, windows, input_scaling: how a waveform becomes the model's input.
-        dimensions: of an embedding.
+        dimensions: of an embedding, the mean over a clip's windows: 320, of the autoencoder 1, of the challenge's
+            MobileNetV2 one a section.
         quantisation: how the model's numbers are kept.
         golden: the clip that every device scores before it trusts the bundle.
         minimum_runtime: oldest edge-asd that may run this bundle.
@@ -102,8 +113,9 @@ class Manifest(Record, frozen=True):
         entries: every other file in the bundle, by name.
     """
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     machine: str
+    system: System
     sections: Annotated[dict[str, Section], Meta(min_length=1, max_length=1000)]
     front_end: FrontEnd
     windows: Windows
@@ -122,6 +134,12 @@ class Manifest(Record, frozen=True):
                 raise ValueError(f"the name of a machine or section is 1 to 32 of 0-9 A-Z a-z _ -, found {name!r}")
         if self.golden.section not in self.sections:
             raise ValueError(f"the golden clip belongs to section {self.golden.section!r}, which isn't there")
+        for name, section in self.sections.items():
+            if (section.entries > 0) != (self.system == "system1"):
+                raise ValueError(f"section {name} has {section.entries} bank entries; only system1 has a bank")
+        scores = {"system1": self.dimensions, "autoencoder": 1, "mobilenetv2": len(self.sections)}[self.system]
+        if self.dimensions != scores:
+            raise ValueError(f"dimensions of {self.system} with {len(self.sections)} sections must be {scores}")
 
 
 class _Version(msgspec.Struct):

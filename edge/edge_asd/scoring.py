@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from edge_asd.bank import Bank, Embedding
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.front_end import FrontEnd, LogMel, Samples
 from edge_asd.model import Model
-from edge_asd.window_stream import CLIP_WINDOWS, WindowStream
+from edge_asd.window_stream import CLIP_FRAMES, WindowStream
 from edge_asd.windows import Windows
 
 
@@ -23,8 +23,8 @@ class Score:
     """How far a clip is from normal.
 
     Attributes:
-        value: Euclidean distance of the clip's embedding to the nearest normal one; larger is stranger.
-        nearest: name of the normal clip that it is nearest to.
+        value: larger is stranger; of System 1 the Euclidean distance of the clip's embedding to the nearest normal one.
+        nearest: name of the normal clip that it is nearest to; empty where nothing is compared.
         seconds: where in the stream, or how far into the clip, the last window ended.
     """
 
@@ -35,20 +35,45 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """All that turns a waveform into a score: what a bundle holds, ready to run."""
+    """All that turns a waveform into a score: what a bundle holds, ready to run.
+
+    Attributes:
+        front_end, windows, model: from a waveform to a value or more a window; their mean is the clip's embedding.
+        banks: by section, what an embedding is compared with; a bank of None is one that needs no comparison, for its
+            network has a score as output: the section's own, in the order of their names, or the only one.
+        flipped: sections whose scores have the opposite sign (paper, section 5: submission 2).
+    """
 
     front_end: FrontEnd
     windows: Windows
     model: Model
-    banks: Mapping[str, Bank]
+    banks: Mapping[str, Bank | None]
+    flipped: Set[str] = frozenset()
 
-    def bank(self, section: str) -> Bank:
-        """The section's bank. Raises: UsageError where the bundle has no such section."""
-        try:
-            return self.banks[section]
-        except KeyError:
+    def check_section(self, section: str) -> None:
+        """Raises: UsageError where the bundle has no such section."""
+        if section not in self.banks:
             known = ", ".join(sorted(self.banks))
-            raise UsageError(f"there is no section {section!r} in this bundle; it has {known}.") from None
+            raise UsageError(f"there is no section {section!r} in this bundle; it has {known}.")
+
+    def judge(self, embedding: Embedding, section: str) -> Judgement:
+        """How strange the mean (dimensions,) of a clip's windows is for a section. Raises: UsageError, as above."""
+        self.check_section(section)
+        bank = self.banks[section]
+        if bank is None:
+            own = sorted(self.banks).index(section) if len(embedding) > 1 else 0
+            value, nearest = float(embedding[own]), ""
+        else:
+            value, entry = bank.nearest(embedding)
+            nearest = bank.clips[entry]
+        return Judgement(-value if section in self.flipped else value, nearest)
+
+
+class Judgement(NamedTuple):
+    """An anomaly score, and the normal clip that it is the distance to, if it is one."""
+
+    value: float
+    nearest: str
 
 
 def embed_clip(front_end: FrontEnd, windows: Windows, model: Model, waveform: Samples) -> Embedding:
@@ -89,15 +114,15 @@ class ClipScorer:
             ClipError: shorter than one window.
         """
         detector = self._detector
-        bank = detector.bank(section)
-        distance, index = bank.nearest(embed_clip(detector.front_end, detector.windows, detector.model, waveform))
-        return Score(distance, bank.clips[index], len(waveform) / detector.front_end.sample_rate)
+        detector.check_section(section)
+        embedding = embed_clip(detector.front_end, detector.windows, detector.model, waveform)
+        return Score(*detector.judge(embedding, section), len(waveform) / detector.front_end.sample_rate)
 
 
 class StreamScorer:
     """Scores a stream, chunk by chunk, once a hop of the windows (256 ms); each frame and window is computed once.
 
-    A score is that of the last 32 windows, as long a stretch as a 10 s clip. The memory is bounded.
+    A score is that of the last 10 s, of as many windows as a clip of that length has: 32. The memory is bounded.
 
     The paper subtracts a clip's mean before the transform. A stream knows the mean only of what it has heard, so it
     is subtracted when a window is complete, and after the transform: under a Hann window a constant touches FFT bins
@@ -111,17 +136,18 @@ class StreamScorer:
 
         Args:
             detector: front end, windows, model and banks.
-            section: whose bank is asked.
+            section: for which it is to be strange.
             padded: put zeros before the first sample, as a clip has them. A microphone has no beginning.
 
         Raises:
             UsageError: no such section.
         """
         self._detector = detector
-        self._bank = detector.bank(section)
+        detector.check_section(section)
+        self._section = section
         self._samples_seen = 0
         self._windows = WindowStream(detector.front_end, detector.windows, padded=padded)
-        self._recent: deque[Embedding] = deque(maxlen=CLIP_WINDOWS)
+        self._recent: deque[Embedding] = deque(maxlen=detector.windows.count(CLIP_FRAMES))
         self._all = _Total()
 
     def push(self, samples: Samples) -> list[Score]:
@@ -129,7 +155,7 @@ class StreamScorer:
         scores = []
         for taken, window in self._windows.push(samples):
             self._take(window)
-            if len(self._recent) == CLIP_WINDOWS:
+            if len(self._recent) == self._recent.maxlen:
                 scores.append(self._score(np.mean(self._recent, axis=0), self._samples_seen + taken))
         self._samples_seen += len(samples)
         return scores
@@ -159,8 +185,8 @@ class StreamScorer:
         self._all.add(embedding)
 
     def _score(self, embedding: NDArray[np.floating[Any]], samples: int) -> Score:
-        distance, index = self._bank.nearest(embedding.astype(np.float32))
-        return Score(distance, self._bank.clips[index], samples / self._detector.front_end.sample_rate)
+        judgement = self._detector.judge(embedding.astype(np.float32), self._section)
+        return Score(*judgement, samples / self._detector.front_end.sample_rate)
 
 
 class _Total:

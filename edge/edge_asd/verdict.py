@@ -22,6 +22,11 @@ class AlarmRule:
     release: float = 0.9
     minimum_seconds: float = 1.0
 
+    @property
+    def all_clear(self) -> float:
+        """Below this score an alert ends. Of a threshold below 0 the threshold is the share, so that this is lower."""
+        return self.release * self.threshold if self.threshold >= 0 else self.threshold / self.release
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -65,7 +70,7 @@ class Judge:
             return self._listen(score)
         if score.value > self._episode.peak:
             self._episode = replace(self._episode, peak=score.value, peak_seconds=score.seconds, nearest=score.nearest)
-        if score.value < self._rule.release * self._rule.threshold:
+        if score.value < self._rule.all_clear:
             return self._clear(score.seconds)
         return None
 

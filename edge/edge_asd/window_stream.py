@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_asd.front_end import FrontEnd, LogMel, Samples
 from edge_asd.windows import Windows
 
-CLIP_WINDOWS = 32  # a 10 s clip's, and how far back a stream looks
+CLIP_FRAMES = 313  # T, of a 10 s clip: how far back a stream looks
 
 
 class WindowStream:
@@ -30,7 +30,7 @@ class WindowStream:
         self._samples = np.zeros(front_end.n_fft)
         self._held = front_end.n_fft // 2 if padded else 0
         self._uncounted = 0  # samples held that the mean doesn't know yet
-        self._mean = _RecentMean(blocks=(CLIP_WINDOWS - 1) * windows.hop + windows.frames + 1)
+        self._mean = _RecentMean(blocks=(windows.count(CLIP_FRAMES) - 1) * windows.hop + windows.frames + 1)
         self._frames = 0
         self._low_bins = np.zeros((windows.frames, 2), np.complex128)
         self._rest = np.zeros((windows.frames, front_end.mels))
@@ -62,7 +62,7 @@ class WindowStream:
             if self._window_due():
                 yield self._window()
             self._take_frame()
-        if self._frames == self._windows.frames:  # a clip of just one window has it, see Windows.count
+        if self._last_counts():
             yield self._window()
 
     def _count(self) -> None:
@@ -88,6 +88,11 @@ class WindowStream:
         """A window is due when the frame behind it arrives: B = ceil((T - P) / L) counts it only then."""
         beyond = self._frames - self._windows.frames
         return beyond >= 0 and beyond % self._windows.hop == 0
+
+    def _last_counts(self) -> bool:
+        """Whether the window that ends with the last frame of all has its place, see `Windows.count`."""
+        beyond = self._frames - self._windows.frames
+        return beyond == 0 or (self._windows.to_the_end and beyond > 0 and beyond % self._windows.hop == 0)
 
     def _window(self) -> LogMel:
         mean = self._mean.value()

@@ -17,23 +17,27 @@ class Windows:
     Attributes:
         frames: P, frames in a window.
         hop: L, frames from one window to the next.
+        to_the_end: whether a window that ends with the clip's very last frame counts. By the paper's formula it
+            doesn't; the challenge's baselines take it.
     """
 
     frames: int = 64
     hop: int = 8
+    to_the_end: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.hop <= self.frames:
             raise ValueError(f"0 < hop <= frames must hold, found hop {self.hop}, frames {self.frames}")
 
     def count(self, frames: int) -> int:
-        """B = ceil((T - P) / L) windows of T frames: 32 of 313.
+        """B = ceil((T - P) / L) windows of T frames: 32 of 313. With `to_the_end`, floor((T - P) / L) + 1.
 
         A clip of exactly P frames has one window (the formula would give none), a shorter one has none.
         """
-        if frames < self.frames:
+        beyond = frames - self.frames
+        if beyond < 0:
             return 0
-        return max(1, -(-(frames - self.frames) // self.hop))
+        return beyond // self.hop + 1 if self.to_the_end else max(1, -(-beyond // self.hop))
 
     def cut(self, log_mel: LogMel) -> NDArray[np.float32]:
         """(T, mels) to a read-only view (B, mels, P): mel bands down, time across, as the network sees them."""

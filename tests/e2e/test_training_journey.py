@@ -54,15 +54,36 @@ def test_evaluation_prints_int8_and_float_beside_the_network_free_bar(
     evaluated: subprocess.CompletedProcess[str],
 ) -> None:
     rows = evaluated.stdout.splitlines()
-    assert [row.split("  ")[0] for row in rows[2:6]] == [
+    assert [row.split("  ")[0] for row in rows[2:7]] == [
         "System 1, int8 (the bundle)",
         "System 1, float",
         "log-mel statistics, 1-NN",
         "log-mel statistics, Mahalanobis",
+        "log-mel GWRP, Gaussian mixture",
     ]
     assert re.match(
-        r"int8 against float: cosine 0\.\d{4}, rank correlation -?\d\.\d{4}, AUC \d+\.\d\d points apart", rows[6]
+        r"int8 against float: cosine 0\.\d{4}, rank correlation -?\d\.\d{4}, AUC \d+\.\d\d points apart", rows[7]
     )
+
+
+def test_evaluation_prints_every_figure_of_every_section_and_domain(
+    evaluated: subprocess.CompletedProcess[str], run: Path
+) -> None:
+    found = json.loads((run / "evaluation" / "evaluation.json").read_text())["systems"][0]
+    *_, table = evaluated.stdout.split("\n\n")
+    title, header, *rows = table.splitlines()
+    assert title.startswith("System 1, int8 (the bundle), by section and domain")
+    assert header.split()[:3] == ["section", "domain", "AUC"]
+    assert [row.split()[:2] for row in rows] == [
+        *([section, domain] for section in ("00", "01") for domain in ("source", "target")),
+        ["arithmetic", "mean"],
+        ["harmonic", "mean"],
+    ]
+    source = found["sections"]["00"]["domains"]["source"]
+    low, high = (f"{100 * end:.1f}" for end in source["auc_interval"])
+    decided = [f"{100 * source[name]:.1f}" for name in ("precision", "recall", "f1")]
+    assert rows[0].split()[2:4] == [f"{100 * source['auc']:.1f}", f"{low}-{high}"]
+    assert rows[0].split()[6:] == [*decided, str(source["normal"]), str(source["anomalous"])]
 
 
 def test_evaluation_scores_are_the_devices_own(
@@ -116,7 +137,8 @@ def test_the_report_needs_nothing_else_and_shows_its_pictures(
     assert page.count('src="data:image/png;base64,') == 6
     found = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert f"{100 * found['systems'][0]['score']:.1f}" in page
-    assert evaluated.stdout.splitlines()[-1] in html.unescape(page)
+    [parity] = [line for line in evaluated.stdout.splitlines() if line.startswith("int8 against float")]
+    assert parity in html.unescape(page)
     for name in ("histograms", "roc", "map", "clips", "pre-training", "fine-tuning"):
         assert (run / "report" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -89,10 +89,11 @@ def test_a_sample_at_a_time(detector: Detector) -> None:
     assert streamed(detector, waveform, [1]) == pytest.approx(streamed(detector, waveform, [len(waveform)]), rel=1e-9)
 
 
+@pytest.mark.parametrize("windows", [Windows(), Windows(5, 1, to_the_end=True), Windows(64, 8, to_the_end=True)])
 @given(samples=st.integers(32768, 120000))
-@settings(max_examples=40, deadline=None)
-def test_a_stream_has_exactly_the_clips_windows(samples: int) -> None:
-    front_end, windows = FrontEnd(), Windows()
+@settings(max_examples=25, deadline=None)
+def test_a_stream_has_exactly_the_clips_windows(windows: Windows, samples: int) -> None:
+    front_end = FrontEnd()
     waveform = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
     waveform -= waveform.mean()
     stream = WindowStream(front_end, windows, padded=True)

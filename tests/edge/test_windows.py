@@ -26,6 +26,13 @@ def test_the_number_of_windows_is_the_papers(frames: int) -> None:
         assert len(Windows().cut(np.zeros((frames, 4), np.float32))) == expected
 
 
+@pytest.mark.parametrize(("windows", "expected"), [(Windows(5, 1, to_the_end=True), 309), (Windows(64, 1, True), 250)])
+def test_the_challenges_baselines_take_the_last_window_too(windows: Windows, expected: int) -> None:
+    assert windows.count(313) == len(windows.cut(np.zeros((313, 128), np.float32))) == expected
+    assert windows.count(windows.frames) == 1
+    assert windows.count(windows.frames - 1) == 0
+
+
 def test_refuses_a_hop_beyond_the_window() -> None:
     with pytest.raises(ValueError, match="hop <= frames"):
         Windows(frames=8, hop=9)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,12 @@ def test_no_such_preset_and_no_such_file(tmp_path: Path) -> None:
 def test_a_rate_that_would_rise_instead_of_decay_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"final_learning_rate must not lie above .* found 0\.002 and 0\.001"):
         load("paper", options=["pretraining.learning_rate=0.001"])
+
+
+def test_what_a_table_leaves_unsaid_is_written_down_all_the_same(tmp_path: Path) -> None:
+    """A bundle would lack it, and no reader would take it."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[front_end]\nfmax = 7000.0\n[windows]\nhop = 4\n")
+    told = tomllib.loads(as_toml(load("cpu", path)))
+    assert told["windows"] == {"frames": 64, "hop": 4, "to_the_end": False}
+    assert told["front_end"] == {**tomllib.loads(as_toml(load("cpu")))["front_end"], "fmax": 7000.0}

@@ -26,7 +26,7 @@ from edge_asd_trainer.features import LogMels, log_mels
 from edge_asd_trainer.network import Encoder
 from edge_asd_trainer.optimiser import LARS
 from edge_asd_trainer.pairs import PairSampler
-from edge_asd_trainer.pipeline import load_encoder
+from edge_asd_trainer.system1 import load_encoder
 from edge_asd_trainer.training_log import TrainingLog
 from made_up import log_mels_of
 

@@ -165,7 +165,7 @@ def test_rows_that_a_killed_training_wrote_too_far_are_dropped(tmp_path: Path) -
 
 def test_what_a_killed_training_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     """A run's folder may be any: `--out .` in a folder of one's own."""
-    ours = [".encoder.safetensors.abcd_123", "logs/.pre-training.csv.abcd1234", ".fan.easd.12345678"]
+    ours = [".network.safetensors.abcd_123", "logs/.pre-training.csv.abcd1234", ".fan.easd.12345678"]
     others = [".env", ".gitignore", "logs/.gitkeep", ".git/config", "features/.env.production"]
     for name in (*ours, *others):
         path = tmp_path / name
@@ -261,7 +261,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_bundle(plant: Path, run_fol
         assert said in done.stderr
     done = subprocess.run([sys.executable, "-m", "edge_asd", *train], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name in ("pretrained.safetensors", "encoder.safetensors", "model.tflite", "fan.easd"):
+    for name in ("pretrained.safetensors", "network.safetensors", "model.tflite", "fan.easd"):
         assert (run / name).read_bytes() == (run_folder / name).read_bytes(), name
     assert not list((run / "checkpoints").iterdir())
     assert not list(run.rglob(".*"))

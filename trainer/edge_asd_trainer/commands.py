@@ -29,6 +29,14 @@ def register(line: CommandLine) -> None:
     line.group("data").command()(data_commands.check)
 
 
+class SystemName(StrEnum):
+    """The paper's systems."""
+
+    system1 = "system1"
+    autoencoder = "autoencoder"
+    mobilenetv2 = "mobilenetv2"
+
+
 class Where(StrEnum):
     """Where trainings run."""
 
@@ -41,6 +49,14 @@ def train(
     machine: Annotated[str, typer.Option(help="Machine type: the name of its folder in DATA; all for every one.")],
     out: Annotated[Path, typer.Option(help="Folder of the run (of the runs, with all); an interrupted one goes on.")],
     preset: Annotated[str, typer.Option(help="paper or vicreg (a GPU), cpu (two cores) or demo (a try).")] = "cpu",
+    system: Annotated[
+        SystemName | None,
+        typer.Option(help="The paper's own, or one of the challenge's baselines.  [default: system1]"),
+    ] = None,
+    flip: Annotated[
+        list[str] | None,
+        typer.Option(help="A section, as fan/00, whose scores get the opposite sign (submission 2); repeatable."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file, over the preset.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="One number, over both: pretraining.epochs=10; repeatable.")
@@ -58,12 +74,18 @@ def train(
         from edge_asd_trainer import jobs
         from edge_asd_trainer.config import load
         from edge_asd_trainer.distributed import joined
-    numbers = load(preset, config, [*(setting or []), *([] if seed is None else [f"seed={seed}"])])
+    chosen = [] if system is None else [f"system={system.value}"]
+    chosen += [] if seed is None else [f"seed={seed}"]
+    chosen += [f"detection.flip={flip!r}"] if flip else []
+    numbers = load(preset, config, [*(setting or []), *chosen])
     every = machine == "all"
     wanted = [
         jobs.Job(data, name, out / name if every else out, preset, numbers)
         for name in (_machines(data) if every else [machine])
     ]
+    for section in numbers.detection.flip:
+        if section.split("/")[0] not in {job.machine for job in wanted}:
+            raise UsageError(f"--flip {section}: expected a section of {', '.join(job.machine for job in wanted)}.")
     with joined() as group:
         if on is Where.ray and group.size > 1:
             raise UsageError("--on ray: not under torchrun; Ray gives every machine type a process of its own.")
@@ -76,24 +98,53 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of `edge-asd train`.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs of `edge-asd train`.")],
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels of clips whose names don't say them: CSV, or the folder of the challenge's evaluator."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The challenge's files of all runs together, one a machine type, in this folder."),
+    ] = None,
     *,
+    last: Annotated[bool, typer.Option("--last", help="Score nothing; show what was last found.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Everything that was found, on standard output.")] = False,
 ) -> None:
-    """Score a run's test clips with its bundle, as a device would; write the challenge's CSV files and the report.
+    """Score runs' test clips with their bundles, as a device would; write the challenge's CSV files and the reports.
+
+    Several runs are also set side by side: systems, and seeds with mean and deviation.
 
     Example: edge-asd evaluate runs/fan
+
+    Example: edge-asd evaluate runs/fan-seed0 runs/fan-seed1 runs/fan-autoencoder
     """
     with extra("train"):
-        from edge_asd_trainer import jobs
+        from edge_asd_trainer import challenge_files, jobs
+        from edge_asd_trainer.evaluation import read
+        from edge_asd_trainer.results_table import side_by_side
         from edge_asd_trainer.run_folder import RunFolder
-    folder = RunFolder(run)
-    evaluation = jobs.evaluated(folder)
+    if last and ground_truth:
+        raise UsageError("--last: shows what was found with the labels of then; leave --ground-truth out, or --last.")
+    if ground_truth and not ground_truth.exists():
+        raise UsageError(f"--ground-truth {ground_truth}: there is no such file or folder.")
+    evaluations = []
+    for folder in map(RunFolder, runs):
+        evaluations.append(read(folder) if last else jobs.evaluated(folder, ground_truth))
+        if not json:
+            typer.echo(("" if len(evaluations) == 1 else "\n") + _table(evaluations[-1]))
+        progress.say(f"files: {folder.evaluation}, report: {folder.report / 'index.html'}")
+    if out:
+        challenge_files.write(evaluations, out)
+        progress.say(f"the challenge's files: {out}")
     if json:
-        typer.echo((folder.evaluation / "evaluation.json").read_text(), nl=False)
-    else:
-        _print_table(evaluation)
-    progress.say(f"files: {folder.evaluation}, report: {folder.report / 'index.html'}")
+        texts = [(RunFolder(run).evaluation / "evaluation.json").read_text() for run in runs]
+        typer.echo(texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]", nl=len(texts) > 1)
+    elif len(evaluations) > 1:
+        typer.echo("\n" + side_by_side(evaluations))
+        _print_summary(evaluations)
 
 
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run that was evaluated.")]) -> None:
@@ -122,20 +173,21 @@ def _told(outcomes: Iterable[Outcome], *, several: bool) -> Iterator[Outcome]:
     """Say how each ended as soon as it did: of several errors only the first would be heard at the end."""
     for outcome in outcomes:
         if outcome.evaluation:
-            _print_table(outcome.evaluation)
+            typer.echo(_table(outcome.evaluation))
         if outcome.error and several:
             progress.say(f"{outcome.job.machine}: {outcome.error}")
         yield outcome
 
 
-def _print_table(evaluation: Evaluation) -> None:
+def _table(evaluation: Evaluation) -> str:
     from edge_asd_trainer.results_table import results_table
 
-    typer.echo(results_table(evaluation))
+    return results_table(evaluation)
 
 
 def _print_summary(evaluations: list[Evaluation]) -> None:
     from edge_asd_trainer.results_table import summary_table
 
-    if len(evaluations) > 1:
+    machines, systems = ({getattr(one, name) for one in evaluations} for name in ("machine", "system"))
+    if len(evaluations) > 1 and len(machines) == len(evaluations) and len(systems) == 1:
         typer.echo(summary_table(evaluations))

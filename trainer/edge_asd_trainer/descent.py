@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from edge_asd import progress
 from edge_asd.errors import TrainingError
 from edge_asd_trainer.checkpoint import Checkpoint
-from edge_asd_trainer.config import Compute, FineTuning, Pretraining
+from edge_asd_trainer.config import Compute
 from edge_asd_trainer.distributed import ALONE, Group
 from edge_asd_trainer.memory import give_back, shortage
 from edge_asd_trainer.optimiser import learning_rate, set_learning_rate
-from edge_asd_trainer.pairs import Pairs, PairSampler
+from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.training_log import TrainingLog
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,21 @@ class Engine:
         return run
 
 
+class Schedule(Protocol):
+    """The numbers of a training that the loop needs, as `config` has them."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warm_up_epochs(self) -> float: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Training:
     """One training: what learns from what, how long, and how fast.
@@ -82,11 +97,13 @@ class Training:
         learner: everything that changes from step to step but for the optimiser's own state.
         optimiser: of all parameters that learn.
         pairs: what is learnt from.
-        config: epochs, steps, batch, alpha, learning rate and its warm-up.
+        config: epochs, steps, batch, learning rate and its warm-up.
         final_rate: what the learning rate decays to.
-        shares: of the pairs that cross domains, as `PairSampler.epoch` names them.
-        objective: of a batch the loss, and its terms by name; one is the "deviation" of the embeddings.
+        draw: batches from a given step on, in the order in which they are learnt from.
+        objective: of a batch the loss, and its terms by name. Where one is the "deviation" of the embeddings, their
+            collapse is noticed.
         if_diverged, if_collapsed: what to do about a loss that isn't finite, and embeddings that are all the same.
+        images_an_item: of a pair three: its two, and their mix.
         after_step: called after each.
     """
 
@@ -94,12 +111,13 @@ class Training:
     learner: nn.Module
     optimiser: torch.optim.Optimizer
     pairs: PairSampler
-    config: Pretraining | FineTuning
+    config: Schedule
     final_rate: float
-    shares: Mapping[str, float]
-    objective: Callable[[Pairs], tuple[Tensor, Mapping[str, Tensor]]]
+    draw: Callable[[Training, int], Iterator[Any]]
+    objective: Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
     if_diverged: str
-    if_collapsed: str
+    if_collapsed: str = ""
+    images_an_item: int = 3
     after_step: Callable[[], None] = lambda: None
 
     @property
@@ -118,8 +136,8 @@ class Training:
 
     @property
     def images(self) -> int:
-        """Of a step: a pair's two and their mix."""
-        return 3 * self.config.batch
+        """Of a step."""
+        return self.images_an_item * self.config.batch
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -131,10 +149,9 @@ class Training:
             final=self.final_rate,
         )
 
-    def batches(self, start: int) -> Iterator[Pairs]:
-        """Pairs from a given step on, in the order in which they are learnt from."""
-        config = self.config
-        return self.pairs.epochs(config.epochs, config.batch, self.steps, config.alpha, start=start, **self.shares)
+    def batches(self, start: int) -> Iterator[Any]:
+        """What is learnt from, from a given step on."""
+        return self.draw(self, start)
 
 
 def at_least_float32(outputs: Tensor) -> Tensor:
@@ -176,7 +193,7 @@ def descend(training: Training, engine: Engine) -> float:
 
             loss = group.mean(minimised).item()
             figures = {name: group.mean(term).item() for name, term in terms.items()}
-            watch.look(step, loss, figures["deviation"])
+            watch.look(step, loss, figures.get("deviation", math.inf))
             speed = stopwatch.clips_per_second()
             if log:
                 epoch = step // training.steps

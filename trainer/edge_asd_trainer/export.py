@@ -16,29 +16,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from edge_asd import files
 from edge_asd.errors import MissingRequirement, TrainingError
 from edge_asd.model import WINDOWS_AT_ONCE, InputScaling
-from edge_asd_trainer.config import Network
-from edge_asd_trainer.network import WINDOW, Encoder, channels_last, fold_channels
+from edge_asd_trainer.network import channels_last
 
 OPSET = 17
 CONVERSION_SECONDS = 900
 
 
-def to_onnx(encoder: Encoder, network: Network, path: Path) -> None:
-    """Write the folded encoder in evaluation mode as ONNX, batch dimension free."""
-    folded = fold_channels(encoder.to("cpu"), network.tail).eval()
+def to_onnx(network: nn.Module, window: tuple[int, int], path: Path) -> None:
+    """Write a network of one channel in evaluation mode as ONNX, batch dimension free; a window is (mels, frames)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own deprecations
         torch.onnx.export(
-            folded,
-            (torch.zeros(1, 1, *WINDOW),),
+            network.eval(),
+            (torch.zeros(1, 1, *window),),
             str(path),
             input_names=["windows"],
-            output_names=["embeddings"],
-            dynamic_axes={"windows": {0: "batch"}, "embeddings": {0: "batch"}},
+            output_names=["outputs"],
+            dynamic_axes={"windows": {0: "batch"}, "outputs": {0: "batch"}},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -48,8 +47,8 @@ def to_tflite(onnx: Path, calibration: NDArray[np.float32]) -> bytes:
     """Convert by onnx2tf, weights int8 per channel, activations int8, input and output int8.
 
     Args:
-        onnx: the network, (batch, 1, 128, 64) to (batch, 320).
-        calibration: (N, 128, 64) standardised windows, which measure the ranges of the activations.
+        onnx: the network, (batch, 1, mels, frames) to (batch, outputs).
+        calibration: (N, mels, frames) standardised windows, which measure the ranges of the activations.
 
     Returns:
         The bytes of the TFLite file.
@@ -92,18 +91,19 @@ class FloatModel:
 
     name = "torch float32"
 
-    def __init__(self, encoder: Encoder, scaling: InputScaling, network: Network) -> None:
-        self._encoder = fold_channels(encoder.to("cpu"), network.tail).eval()
-        channels_last(self._encoder)
+    def __init__(self, network: nn.Module, scaling: InputScaling) -> None:
+        """Take a network of one channel."""
+        self._network = network.eval()
+        channels_last(self._network)
         self._scaling = scaling
 
     @torch.inference_mode()
     def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, mels, frames) log-mel in dB to (N, 320)."""
+        """(N, mels, frames) log-mel in dB to (N, outputs)."""
         parts = [self._forward(windows[i : i + WINDOWS_AT_ONCE]) for i in range(0, len(windows), WINDOWS_AT_ONCE)]
         return np.concatenate(parts)
 
     def _forward(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         x = (torch.from_numpy(np.ascontiguousarray(windows)) - self._scaling.mean) / self._scaling.std
-        embeddings: NDArray[np.float32] = self._encoder(x[:, None]).numpy()
-        return embeddings
+        outputs: NDArray[np.float32] = self._network(x[:, None]).numpy()
+        return outputs

@@ -57,7 +57,14 @@ def fine_tune(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, confi
         pairs=pairs,
         config=config,
         final_rate=config.learning_rate if config.schedule == "constant" else 0.0,
-        shares={"same_section_share": config.same_section_share},
+        draw=lambda training, start: pairs.epochs(
+            training.epochs,
+            config.batch,
+            training.steps,
+            config.alpha,
+            start=start,
+            same_section_share=config.same_section_share,
+        ),
         objective=objective,
         if_diverged=f"lower fine_tuning.learning_rate (now {config.learning_rate})",
         if_collapsed=f"lower fine_tuning.constraint (now {config.constraint}) or fine_tuning.learning_rate "

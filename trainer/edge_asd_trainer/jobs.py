@@ -103,11 +103,11 @@ def on_ray(jobs: Sequence[Job]) -> Iterator[Outcome]:
         ray.shutdown()
 
 
-def evaluated(folder: RunFolder) -> Evaluation:
-    """Evaluate a run; write the challenge's files and the report."""
-    evaluation = evaluate(folder)
+def evaluated(folder: RunFolder, ground_truth: Path | None = None) -> Evaluation:
+    """Evaluate a run; write the challenge's files and the report. Labels may come from `ground_truth`."""
+    evaluation = evaluate(folder, ground_truth)
     write(folder, evaluation)
-    challenge_files.write(evaluation, folder.evaluation)
+    challenge_files.write([evaluation], folder.evaluation)
     reports.write(folder, evaluation)
     return evaluation
 

@@ -16,6 +16,7 @@ input         operator          t   c    n   s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -154,11 +155,14 @@ def classifier(sections: int) -> nn.Sequential:
 def fold_channels(encoder: Encoder, tail: Tail = "dense") -> Encoder:
     """The same function of one channel: Table 1's three are the same, so the first kernel's inputs add up (exact)."""
     folded = Encoder(channels=1, tail=tail)
-    state = encoder.state_dict()
-    first = "layers.0.weight"
-    state[first] = state[first].sum(dim=1, keepdim=True)
-    folded.load_state_dict(state)
+    folded.load_state_dict(one_channel(encoder.state_dict()))
     return folded.train(encoder.training)
+
+
+def one_channel(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's parameters, its first kernel summed over its inputs."""
+    first = "layers.0.weight"
+    return {**state, first: state[first].sum(dim=1, keepdim=True)}
 
 
 def channels_last(module: nn.Module) -> None:
@@ -169,6 +173,6 @@ def channels_last(module: nn.Module) -> None:
 
 
 def images(windows: Tensor, channels: int) -> Tensor:
-    """(N, 128, 64) to Table 1's (N, channels, 128, 64), the log-mel repeated, channels last in memory."""
+    """(N, mels, P) to Table 1's (N, channels, mels, P), the log-mel repeated, channels last in memory."""
     repeated = windows[:, None].expand(-1, channels, -1, -1)
     return repeated.contiguous(memory_format=torch.channels_last)

@@ -12,17 +12,21 @@ import soundfile
 from numpy.typing import NDArray
 
 from edge_asd.audio import read_clip
-from edge_asd.bank import Bank
 from edge_asd.bundle import Bundle
 from edge_asd.front_end import Samples
-from edge_asd.manifest import Golden, Manifest, Quantisation, Section
-from edge_asd.model import InputScaling, TFLiteModel
-from edge_asd.scoring import embed_clip
+from edge_asd.manifest import FORMAT_VERSION, Golden, Manifest, Quantisation, Section
+from edge_asd.model import InputScaling
+from edge_asd.scoring import Detector, embed_clip
+from edge_asd.systems import System
 from edge_asd_trainer.config import Config, fingerprint
-from edge_asd_trainer.detection import describe
 from edge_asd_trainer.features import LogMels
 
 MINIMUM_RUNTIME = "0.1.0"
+SCORES: dict[System, str] = {
+    "system1": "the Euclidean distance of its embedding to the nearest normal one.",
+    "autoencoder": "the mean squared error, in dB squared, of what an autoencoder makes of its frames.",
+    "mobilenetv2": "the mean of log(1 - p) - log(p), p being the probability by which a network knows its section.",
+}
 GOLDEN_SECONDS = 10
 GOLDEN_TOLERANCE = 0.25
 MADE_WITH = ("torch", "onnx", "onnx2tf", "tensorflow", "numpy", "scipy", "ai-edge-litert")
@@ -34,15 +38,14 @@ def pack(
     train: LogMels,
     scaling: InputScaling,
     tflite: bytes,
-    banks: Mapping[str, Bank],
+    sections: Mapping[str, Section],
+    detector: Detector,
     cosine: float,
 ) -> Bundle:
     """The bundle of a trained, quantised model; the same inputs give the same bundle."""
-    model = TFLiteModel(tflite, scaling)
-    sections = describe(banks, config.detection)
     wav, samples = _golden_clip(train, config)
     section = train.names[0].section
-    embedding = embed_clip(config.front_end, config.windows, model, samples)
+    embedding = embed_clip(detector.front_end, detector.windows, detector.model, samples)
     quantisation = Quantisation(
         weights="int8 per channel",
         activations="int8",
@@ -50,18 +53,19 @@ def pack(
         cosine=round(cosine, 6),
     )
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         machine=machine,
-        sections=sections,
-        front_end=config.front_end,
-        windows=config.windows,
+        system=config.system,
+        sections=dict(sections),
+        front_end=detector.front_end,
+        windows=detector.windows,
         input_scaling=scaling,
-        dimensions=model.dimensions,
+        dimensions=len(embedding),
         quantisation=quantisation,
         golden=Golden(
             section=section,
-            score=banks[section].nearest(embedding).distance,
-            runtime=model.name,
+            score=detector.judge(embedding, section).value,
+            runtime=detector.model.name,
             tolerance=GOLDEN_TOLERANCE,
         ),
         minimum_runtime=MINIMUM_RUNTIME,
@@ -72,7 +76,7 @@ def pack(
     return Bundle(
         manifest=manifest,
         model=tflite,
-        banks=banks,
+        banks={name: bank for name, bank in detector.banks.items() if bank},
         golden_wav=wav,
         golden_embedding=embedding,
         model_card=_model_card(machine, sections, train, quantisation, config),
@@ -105,7 +109,7 @@ def _model_card(
             f"# {machine}",
             "",
             "Tells whether a machine of this type still sounds as it did when the training clips were recorded. The",
-            "score of a clip is the Euclidean distance of its embedding to the nearest normal one.",
+            f"score of a clip is {SCORES[config.system]}",
             "",
             "## Trained on",
             "",
@@ -115,6 +119,7 @@ def _model_card(
             "| section | source clips | target clips | decision threshold | alarm threshold |",
             "|---|---|---|---|---|",
             *rows,
+            *_flipped(sections),
             "",
             "## How it is kept",
             "",
@@ -128,6 +133,15 @@ def _model_card(
             "ones may well be strange to it. Its thresholds assume that the training clips were normal.",
             "",
         ]
+    )
+
+
+def _flipped(sections: Mapping[str, Section]) -> list[str]:
+    names = ", ".join(name for name, section in sorted(sections.items()) if section.flipped)
+    return (
+        ["", f"The sign of the scores of section {names} is flipped, which test labels alone can suggest."]
+        if names
+        else []
     )
 
 

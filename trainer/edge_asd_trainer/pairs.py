@@ -32,6 +32,18 @@ class Pairs:
         return Pairs(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A batch without pairs: windows (N, 128, P) in dB, section indices (N,)."""
+
+    x: Tensor
+    section: Tensor
+
+    def to(self, device: str) -> Labelled:
+        """The same windows on another device."""
+        return Labelled(self.x.to(device), self.section.to(device))
+
+
 class PairSampler:
     """Draws pairs from memory-mapped log-mels; windows are gathered in one call, never cut beforehand.
 
@@ -39,10 +51,21 @@ class PairSampler:
     what it would have drawn, and processes that share a batch agree on it without a word.
     """
 
-    def __init__(self, log_mels: LogMels, windows: Windows, seed: int, group: Group = ALONE) -> None:
-        """Look at the log-mels of a training set; `group` says which share of every batch is this process's."""
+    def __init__(
+        self, log_mels: LogMels, windows: Windows, seed: int, group: Group = ALONE, *, held_out: float = 0.0
+    ) -> None:
+        """Look at the log-mels of a training set.
+
+        Args:
+            log_mels, windows: what to draw from, and how it is cut.
+            seed: of every draw.
+            group: says which share of every batch is this process's.
+            held_out: this share of the windows, the last ones, is never drawn.
+        """
         self._log_mels = log_mels
-        self._starts, owners = log_mels.window_starts(windows)
+        starts, owners = log_mels.window_starts(windows)
+        kept = max(1, round(len(starts) * (1 - held_out)))
+        self._starts, owners = starts[:kept], owners[:kept]
         names = log_mels.names
         self.sections = sorted({name.section for name in names})
         sections = np.array([self.sections.index(name.section) for name in names])
@@ -118,6 +141,19 @@ class PairSampler:
             pairs = Pairs(self._windows(x), self._windows(other), self._sections(x), self._sections(other), lam[mine])
             self._log_mels.let_go()  # or a data set as large as the memory would sooner or later fill it
             yield pairs
+
+    def singles(self, number: int, batch: int, steps: int, *, start: int = 0) -> Iterator[Labelled]:
+        """So many epochs of `steps` batches of single windows, from step `start` of all on; this process's share.
+
+        An epoch runs through all windows in a random order, and anew where they don't suffice.
+        """
+        mine = self._group.share(batch)
+        for epoch in range(start // steps, number):
+            order = self._order(batch * steps, self._random(epoch, 0))
+            for step in range(max(0, start - epoch * steps), steps):
+                x = order[step * batch : (step + 1) * batch][mine]
+                yield Labelled(self._windows(x), self._sections(x))
+                self._log_mels.let_go()
 
     def sample(self, count: int) -> Tensor:
         """(count, mels, P) windows drawn at random, without repetition while there are enough."""

@@ -58,7 +58,14 @@ def pretrain(encoder: Encoder, pairs: PairSampler, scaling: InputScaling, config
         pairs=pairs,
         config=config,
         final_rate=config.final_learning_rate,
-        shares={"cross_domain_share": config.cross_domain_share},
+        draw=lambda training, start: pairs.epochs(
+            training.epochs,
+            config.batch,
+            training.steps,
+            config.alpha,
+            start=start,
+            cross_domain_share=config.cross_domain_share,
+        ),
         objective=objective,
         if_diverged=f"lower pretraining.learning_rate (now {config.learning_rate}) or lengthen "
         f"pretraining.warm_up_epochs (now {config.warm_up_epochs})",

@@ -72,8 +72,8 @@ class RunFolder:
         return self.path / "pretrained.safetensors"
 
     @property
-    def encoder(self) -> Path:
-        return self.path / "encoder.safetensors"
+    def network(self) -> Path:
+        return self.path / "network.safetensors"
 
     def checkpoint(self, stage: str) -> Path:
         return self.path / "checkpoints" / f"{stage}.safetensors"
@@ -86,7 +86,7 @@ class RunFolder:
 
     @property
     def onnx(self) -> Path:
-        return self.path / "encoder.onnx"
+        return self.path / "network.onnx"
 
     @property
     def tflite(self) -> Path:
@@ -126,7 +126,7 @@ class RunFolder:
     def _written_whole(self) -> list[Path]:
         """The files of which a killed training may have left a part; the names of some are patterns."""
         of_all = [self.config, self.provenance, self.stages, self.timings, self.bundle("*")]
-        of_stages = [self.pretrained, self.encoder, self.onnx, self.tflite, self.checkpoint("*"), self.log("*")]
+        of_stages = [self.pretrained, self.network, self.onnx, self.tflite, self.checkpoint("*"), self.log("*")]
         return [*of_all, *of_stages, self.features("*"), self.features("*").with_suffix(".json")]
 
     def write_config(self, config: Config) -> None:

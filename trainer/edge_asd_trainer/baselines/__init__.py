@@ -1,1 +1,1 @@
-"""Systems to be beaten. One that learns must beat those that don't, on the same split."""
+"""Systems to be beaten: the challenge's two baselines, and, as the bar for what learns, some without a network."""
