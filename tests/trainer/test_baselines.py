@@ -8,6 +8,7 @@ import numpy as np
 import onnx.reference
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from common import MOMENT
@@ -108,7 +109,7 @@ def of_the_float_network(folder: RunFolder, path: Path, section: int, system: st
     frames = 5 if system == "autoencoder" else 64
     starts = range(0, len(log_mel) - frames + 1, 1 if frames == 5 else 50)
     vectors = np.stack([log_mel[start : start + frames].T for start in starts])
-    [outputs] = onnx.reference.ReferenceEvaluator(folder.onnx).run(None, {"windows": vectors[:, None]})
+    [outputs] = onnx.reference.ReferenceEvaluator(str(folder.onnx)).run(None, {"windows": vectors[:, None]})
     if system == "autoencoder":
         return float(np.mean((outputs - vectors.reshape(len(vectors), -1)) ** 2))
     p = np.exp(outputs - outputs.max(axis=1, keepdims=True))
@@ -120,9 +121,8 @@ def test_a_clips_score_is_the_challenges(run: tuple[RunFolder, Evaluation], plan
     folder, evaluation = run
     for clip in (evaluation.clips[0], evaluation.clips[-1]):
         expected = of_the_float_network(folder, plant / clip.path, int(clip.section), evaluation.system)
-        # every 50th window only, of the costly one: enough to see that it is the same function
-        tolerance = 1e-3 if evaluation.system == "autoencoder" else 0.2
-        assert clip.float_score == pytest.approx(expected, rel=tolerance, abs=tolerance)
+        # of the costly one every 50th window only, which are much alike after so short a training
+        assert clip.float_score == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 def test_the_bundle_ships_the_baseline_and_verifies(run: tuple[RunFolder, Evaluation]) -> None:
@@ -162,7 +162,7 @@ def test_one_section_is_nothing_to_be_told_apart(plant: Path, tmp_path: Path) ->
 
 def test_the_challenges_threshold_is_that_of_a_gamma_distribution_of_any_location() -> None:
     scores = np.random.default_rng(0).gamma(4.0, 0.5, 2000) - 20.0
-    expected = np.percentile(scores, [90, 99.9])
+    expected = stats.gamma(4.0, scale=0.5).ppf([0.9, 0.999]) - 20.0
     found = challenge_thresholds(scores, Detection())
     assert found.decision == pytest.approx(expected[0], abs=0.1)
     assert found.alarm == pytest.approx(expected[1], abs=0.5)

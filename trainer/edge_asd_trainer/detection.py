@@ -22,7 +22,6 @@ from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.recipe import System
 
 FEWEST_FOR_A_FIT = 4
-PLAINLY = 0.1  # share of the scores that a threshold may lie off its percentile by
 SAME = 1e-5  # relative spread below which scores count as equal: rounding, of which no distribution can be fitted
 
 
@@ -127,8 +126,8 @@ def gamma_percentile(scores: NDArray[np.floating[Any]], percentile: float) -> fl
 def free_gamma_percentile(scores: NDArray[np.floating[Any]], percentile: float) -> float:
     """The percentile of a gamma distribution fitted to scores of any sign, its location free: the challenge's.
 
-    The likelihood of such a fit may have no maximum. Where there are too few scores, or the fit puts the threshold
-    where the scores themselves plainly don't, it is their own percentile.
+    The likelihood of such a fit may have no maximum. Where there are too few scores, or the fit puts the percentile
+    below all of them or as far above as they lie apart, it is their own percentile.
     """
     scores = np.asarray(scores, np.float64)
     empirical = float(np.percentile(scores, percentile))
@@ -141,8 +140,7 @@ def free_gamma_percentile(scores: NDArray[np.floating[Any]], percentile: float) 
         except stats.FitError:
             return empirical
         found = float(stats.gamma.ppf(percentile / 100, shape, location, scale))
-    below = float(np.mean(scores <= found)) if np.isfinite(found) else -1.0
-    return found if abs(below - percentile / 100) <= PLAINLY else empirical
+    return found if scores.min() <= found <= scores.max() + np.ptp(scores) else empirical
 
 
 def _sections(log_mels: LogMels) -> list[str]:
