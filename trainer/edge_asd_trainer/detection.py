@@ -53,6 +53,8 @@ def detect(
 ) -> tuple[dict[str, Section], Detector]:
     """What a trained network makes of the training clips: the sections with their thresholds, and the whole detector.
 
+    Training clips are cut as they were for training: of the challenge's MobileNetV2 so are its thresholds' scores.
+
     Args:
         log_mels: of the training clips.
         model: the network, int8 or float, as it is: (N, mels, frames) to (N, outputs).
@@ -62,7 +64,7 @@ def detect(
     """
     windows = system.scoring_windows(config)
     averaged = systems.of(config.system, model)
-    embeddings = embed_clips(log_mels, windows, averaged)
+    embeddings = embed_clips(log_mels, system.training_windows(config), averaged)
     flipped = {name.removeprefix(f"{machine}/") for name in config.detection.flip if name.startswith(f"{machine}/")}
     names = sorted({name.section for name in log_mels.names})
     if config.system == "system1":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge_asd.errors import ConfigError
+from edge_asd_trainer.report.looks import WIDTH, Picture
+from edge_asd_trainer.run_folder import RunFolder
 
-# What to look for, a stage each, in the order in which they are trained.
+# What to look for, a stage each: System 1's two, in the order in which they are trained, and the baselines' only one.
 READINGS = {
     "pre-training": "Good: the loss falls and levels out, and the variance, of both branches together, falls to 0, "
     "where features vary as they should; one that stays near 1 a branch, with a deviation near 0, means collapse: all "
     "windows get the same embedding.",
     "fine-tuning": "Good: the divergence falls towards 0, so sections are told apart, and the constraint stays small, "
     "so the embedding of a mix stays the mix of the embeddings; a deviation near 0 means collapse.",
+    "training": "Good: the loss falls and levels out. It says how well the network does its own task on normal clips, "
+    "not how well it finds faults.",
 }
 # The paper's name of a column, and what its values say. Losses have no unit.
 MEANINGS = {
@@ -35,6 +40,7 @@ MEANINGS = {
 MOST_ROWS = 2000
 BINS = 400  # about as many as the picture has columns of pixels for
 MOST_EPOCH_MARKS = 12
+LETTERS = 52  # of a panel's title that fit into its width
 LOGARITHMIC_FROM = 1000.0  # highest over lowest; below, a scale from 0 shows what "near 0" is
 
 BEFORE_TERMS = ("step", "epoch", "learning_rate", "loss")
@@ -83,6 +89,17 @@ def read(path: Path) -> Curves | None:
     return Curves(step, epoch, learning_rate, columns, speed)
 
 
+def pictures(folder: RunFolder, stages: Sequence[str]) -> list[Picture]:
+    """One a stage that left a log, with what to look for. Raises: ConfigError, as `read`."""
+    logs = {stage: found for stage in stages if (found := read(folder.log(stage)))}
+    return [
+        Picture(
+            stage, training_curves(stage, found), f"Loss and learning rate over the steps of {stage}.", READINGS[stage]
+        )
+        for stage, found in logs.items()
+    ]
+
+
 def training_curves(stage: str, curves: Curves) -> Figure:
     """A panel each for the loss, its terms and the learning rate, one below the other over the same steps.
 
@@ -90,28 +107,35 @@ def training_curves(stage: str, curves: Curves) -> Figure:
     lowest to the highest of each.
     """
     shown = {**curves.losses, "learning rate": curves.learning_rate}
-    figure = Figure(figsize=(7.5, 1.25 * len(shown) + 1.0), layout="constrained")
+    titles = [_title(name) for name in shown]
+    lines = sum(title.count("\n") + 1 for title in titles)
+    figure = Figure(figsize=(WIDTH, 0.95 * len(shown) + 0.17 * lines + 1.1), layout="constrained")
     every = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
     bins = _bins(len(curves.step))
     step = _means(curves.step, bins)
     starts = _epoch_starts(curves)
-    for axes, (name, values) in zip(every, shown.items(), strict=True):
+    for axes, title, values in zip(every, titles, shown.values(), strict=True):
         if len(bins) < len(values):
             low, high = np.minimum.reduceat(values, bins), np.maximum.reduceat(values, bins)
             axes.fill_between(step, low, high, color="#0072B2", alpha=0.2, linewidth=0)
         axes.plot(step, _means(values, bins), color="#0072B2", linewidth=1, marker="." if len(step) == 1 else "")
         _scale(axes, values)
-        meaning = MEANINGS.get(name)
-        axes.set_title(f"{name} ({meaning})" if meaning else name.replace("_", " "), loc="left", fontsize=8)
-        axes.tick_params(labelsize=8)
+        axes.set_title(title, loc="left", fontsize=9)
         for start in starts.values():
             axes.axvline(start, color="#dddddd", linewidth=0.8, zorder=0)
-    every[-1].set_xlabel("step", fontsize=8, labelpad=1)
+    every[-1].set_xlabel("step", labelpad=1)
     _mark_epochs(every[-1], starts)
     steps, epochs = f"{int(curves.step[-1]) + 1:,} steps", len(np.unique(curves.epoch))
     speed = f"median {np.median(curves.speed):.3g} clips/s"
-    figure.suptitle(f"{stage}: {steps}, {epochs} epoch{'s' if epochs != 1 else ''}, {speed}", fontsize=10)
+    figure.suptitle(f"{stage}: {steps}, {epochs} epoch{'s' if epochs != 1 else ''},\n{speed}", fontsize=10)
+    figure.draw_without_rendering()  # the layout changes the ticks, whose new labels get their room when drawn again
     return figure
+
+
+def _title(name: str) -> str:
+    """A column's name and what its values say, in lines that fit."""
+    meaning = MEANINGS.get(name)
+    return "\n".join(textwrap.wrap(f"{name} ({meaning})" if meaning else name.replace("_", " "), LETTERS))
 
 
 def _unusable(path: Path, number: int, expected: str, found: str) -> ConfigError:
@@ -163,6 +187,6 @@ def _epoch_starts(curves: Curves) -> dict[int, float]:
 def _mark_epochs(axes: Axes, starts: Mapping[int, float]) -> None:
     """A second axis below that of the steps, whose marks are the epochs' first steps."""
     below = axes.secondary_xaxis(-0.5)
-    below.set_xticks(list(starts.values()), [str(epoch) for epoch in starts], fontsize=8)
+    below.set_xticks(list(starts.values()), [str(epoch) for epoch in starts])
     below.tick_params(length=3)
-    below.set_xlabel("epoch", fontsize=8, labelpad=1)
+    below.set_xlabel("epoch", labelpad=1)
