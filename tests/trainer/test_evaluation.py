@@ -39,12 +39,15 @@ def clips(copy: RunFolder, pattern: str) -> list[Path]:
     return sorted((copy.path.parent / "plant" / "fan").glob(pattern))
 
 
-def test_a_section_without_recorded_faults_has_no_figures_but_scores(copy: RunFolder) -> None:
+def test_a_section_without_recorded_faults_has_no_figures_but_scores(
+    copy: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     for clip in clips(copy, "test/section_01_*_anomaly_*"):
         clip.unlink()
     found = evaluate(copy)
     assert {section for system in found.systems for section in system.sections} == {"00"}
     assert {clip.section for clip in found.clips} == {"00", "01"}
+    assert "section 01: no figures, for it lacks test clips" in capsys.readouterr().err
 
 
 def test_unlabelled_clips_are_scored_and_leave_the_figures_as_they_are(copy: RunFolder) -> None:
@@ -188,6 +191,31 @@ def test_labels_may_come_as_csv_and_give_the_same_figures(copy: RunFolder, tmp_p
     found = evaluate(copy, tmp_path / "evaluator")
     for ours, theirs in zip(found.systems, before.systems, strict=True):
         assert ours.sections == theirs.sections
+
+
+def test_the_papers_figures_stand_beside_its_own_test_clips_and_no_others(copy: RunFolder) -> None:
+    found = evaluate(copy)
+    assert "the paper's Tables" not in results_table(found)
+    names = [
+        f"section_{section:02d}_{domain}_test_{label}_{number:04d}.wav"
+        for section in range(3)
+        for domain in ("source", "target")
+        for label in ("normal", "anomaly")
+        for number in range(50)
+    ]
+    clips = [msgspec.structs.replace(found.clips[0], file=name) for name in names]
+    *_, table = results_table(msgspec.structs.replace(found, clips=clips)).split("\n\n")
+    title, header, *rows = table.splitlines()
+    assert title.startswith("beside the paper's Tables 2 to 4")
+    assert header.split() == ["AUC", "source", "AUC", "target", "pAUC"]
+    assert rows[0].split() == ["System", "1,", "paper", "83.4", "76.7", "70.8"]
+    assert [row.split("  ")[0] for row in rows[1:4]] == [
+        "autoencoder baseline, paper",
+        "MobileNetV2 baseline, paper",
+        "System 1, int8 (the bundle)",
+    ]
+    ours = [section.domains["target"].auc for section in found.systems[0].sections.values()]
+    assert rows[3].split()[-2] == f"{100 * harmonic_mean(ours):.1f}"
 
 
 def test_several_runs_stand_side_by_side(copy: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,6 +213,8 @@ def _labelled(test: LogMels) -> dict[str, list[int]]:
     """By section its labelled clips; of the sections that have normal and anomalous ones, so that an AUC exists."""
     labels = {(name.section, name.label) for name in test.names}
     both = sorted(section for section, label in labels if label == "normal" and (section, "anomaly") in labels)
+    for section in sorted({section for section, _ in labels} - {*both}):
+        progress.say(f"section {section}: no figures, for it lacks test clips that are labelled normal, or anomalous")
     return {
         section: [i for i, name in enumerate(test.names) if name.section == section and name.label] for section in both
     }
