@@ -99,8 +99,10 @@ def test_nothing_of_an_earlier_evaluation_survives(copy: RunFolder) -> None:
         "anomaly_score_fan_section_00_test.csv",
         "decision_result_fan_section_00_test.csv",
         "index.html",
-        "histograms.png",
+        "histogram-00.png",
         "map.png",
+        "map-00.png",
+        "agreement-00.png",
         "pre-training.png",
         "fine-tuning.png",
     }

@@ -355,9 +355,10 @@ def test_a_histogram_has_each_domain_on_its_side_from_the_lowest_score_on(sign: 
 def test_a_histogram_without_a_target_domain_has_one_side() -> None:
     evaluation = evaluation_of(1, ("source",))
     unlabelled = [msgspec.structs.replace(clip, anomalous=None, domain=None) for clip in evaluation.clips]
-    axes = scores.score_histogram(msgspec.structs.replace(evaluation, clips=unlabelled), "00").axes[0]
-    assert axes.get_ylim()[0] == 0
-    assert [str(one.get_label()) for one in axes.containers] == ["unlabelled"]
+    figure = scores.score_histogram(msgspec.structs.replace(evaluation, clips=unlabelled), "00")
+    assert figure.axes[0].get_ylim()[0] == 0
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["unlabelled", "threshold, 0.65"]
 
 
 def test_roc_curves_end_where_they_must_and_their_dots_are_the_decisions() -> None:

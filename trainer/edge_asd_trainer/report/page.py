@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from edge_asd import bundle as bundles
@@ -105,11 +104,9 @@ def _share_above(evaluation: Evaluation, *, anomalous: bool) -> float | None:
 
 def _png(picture: Picture) -> bytes:
     """With 256 colours of its own, more than anyone tells apart here: a third of the bytes."""
-    picture.figure.set_dpi(DOTS_PER_INCH)
-    canvas = FigureCanvasAgg(picture.figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    small = io.BytesIO()
-    few = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(small, format="PNG")
+    drawn, small = io.BytesIO(), io.BytesIO()
+    picture.figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(small, format="PNG")
     return small.getvalue()
