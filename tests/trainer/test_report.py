@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from edge_asd.bank import Bank
 from edge_asd.clip_name import parse_clip_name
 from edge_asd.errors import ConfigError, DataError
-from edge_asd_trainer import challenge_files, report
+from edge_asd_trainer import challenge_files, report, tables
 from edge_asd_trainer.bank_size import BankSize
 from edge_asd_trainer.embedding_map import EmbeddingMap, embedding_map
 from edge_asd_trainer.evaluation import ClipResult, Evaluation, SystemResult, evaluate
 from edge_asd_trainer.metrics import section_figures
 from edge_asd_trainer.parity import Agreement, Parity
-from edge_asd_trainer.report import agreement, banks, clips, curves, embeddings, looks, scores, tables
+from edge_asd_trainer.report import agreement, banks, clips, curves, embeddings, looks, scores
 from edge_asd_trainer.run_folder import Provenance, RunFolder, write_json
 from edge_asd_trainer.training_log import TrainingLog
 

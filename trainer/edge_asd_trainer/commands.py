@@ -13,7 +13,7 @@ from edge_asd import progress
 from edge_asd.cli import CommandLine
 from edge_asd.errors import DataError, UsageError
 from edge_asd.requirements import extra
-from edge_asd_trainer import data_commands
+from edge_asd_trainer import data_commands, threshold_command
 
 if TYPE_CHECKING:
     from edge_asd_trainer.evaluation import Evaluation
@@ -25,6 +25,7 @@ def register(line: CommandLine) -> None:
     line.app.command()(train)
     line.app.command()(evaluate)
     line.app.command()(report)
+    line.app.command()(threshold_command.threshold)
     line.group("data").command()(data_commands.download)
     line.group("data").command()(data_commands.check)
 

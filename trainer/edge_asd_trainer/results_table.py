@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from edge_asd.clip_name import parse_clip_name
-from edge_asd_trainer import published
+from edge_asd_trainer import published, tables
 from edge_asd_trainer.evaluation import Evaluation, SystemResult
 from edge_asd_trainer.metrics import SectionFigures, means, official_score
 from edge_asd_trainer.parity import Parity
@@ -21,14 +21,15 @@ def results_table(evaluation: Evaluation) -> str:
     if not evaluation.systems:
         why = "no section has labelled clips of both kinds, so there are scores and no figures."
         return f"{evaluation.machine}: {why}\n{line}"
-    title = f"{evaluation.machine}: {len(evaluation.clips)} test clips, AUC and pAUC in %, score: their harmonic mean"
-    tables = [
+    clips = f"{len(evaluation.clips)} test clips"
+    title = f"{evaluation.machine}: {clips}, AUC and pAUC in %, the official score: their harmonic mean"
+    texts = [
         "\n".join([title, *_aligned(_systems(evaluation.systems)), line]),
         "\n".join([f"{evaluation.systems[0].name}, by section and domain, in %", *_aligned(_sections(evaluation))]),
     ]
     if rows := _published(evaluation):
-        tables.append("\n".join(["beside the paper's Tables 2 to 4, harmonic means in %", *_aligned(rows)]))
-    return "\n\n".join(tables)
+        texts.append("\n".join(["beside the paper's Tables 2 to 4, harmonic means in %", *_aligned(rows)]))
+    return "\n\n".join(texts)
 
 
 def side_by_side(evaluations: Sequence[Evaluation]) -> str:
@@ -40,13 +41,13 @@ def side_by_side(evaluations: Sequence[Evaluation]) -> str:
             learnt = system in evaluation.systems[:2]
             name = f"{system.name}, {evaluation.preset}" if learnt else system.name
             systems.setdefault(name, []).append((evaluation, system))
-    tables = []
+    texts = []
     for (data, machine), systems in groups.items():
         header = ["", "seeds", "AUC source", "AUC target", "pAUC", "score", "training s", "bytes", "ms a clip"]
         rows = [header, *(_over_seeds(name, runs) for name, runs in systems.items())]
         title = f"{machine} of {Path(data).name}: harmonic means over the sections in %, mean and deviation over seeds"
-        tables.append("\n".join([title, *_aligned(rows)]))
-    return "\n\n".join(tables)
+        texts.append("\n".join([title, *_aligned(rows)]))
+    return "\n\n".join(texts)
 
 
 def summary_table(evaluations: Sequence[Evaluation]) -> str:
@@ -55,7 +56,7 @@ def summary_table(evaluations: Sequence[Evaluation]) -> str:
     rows = [["", "all", *(evaluation.machine for evaluation in judged)]]
     for systems in zip(*(evaluation.systems for evaluation in judged), strict=True):
         overall = official_score(figures for system in systems for figures in system.sections.values())
-        rows.append([systems[0].name, *(_percent(score) for score in (overall, *(one.score for one in systems)))])
+        rows.append([systems[0].name, *(tables.percent(score) for score in (overall, *(one.score for one in systems)))])
     title = "harmonic mean of all AUC and pAUC in %, over all machine types and of each"
     return "\n".join([title, *_aligned(rows)])
 
@@ -85,25 +86,21 @@ def _systems(systems: Sequence[SystemResult]) -> list[Cells]:
     rows = [header]
     for system in systems:
         values = [value for _, section in sorted(system.sections.items()) for value in section.official()]
-        rows.append([system.name, _percent(system.score), _interval(system.interval), *map(_percent, values)])
+        rows.append(
+            [system.name, tables.percent(system.score), tables.interval(system.interval), *map(tables.percent, values)]
+        )
     return rows
 
 
 def _sections(evaluation: Evaluation) -> list[Cells]:
-    """A row a domain of a section; precision, recall and F1 at the decision threshold."""
+    """A row a domain of a section, then the means; precision, recall and F1 at the decision threshold."""
     rows = [["section", "domain", "AUC", "95 %", "pAUC", "95 %", "precision", "recall", "F1", "normal", "anomalous"]]
-    numbers: list[list[float]] = []
-    for section, figures in sorted(evaluation.systems[0].sections.items()):
-        for domain, one in figures.domains.items():
-            values = [one.auc, figures.pauc, one.precision, one.recall, one.f1]
-            numbers.append(values)
-            auc, pauc, *decided = map(_percent, values)
-            clips = [str(one.normal), str(one.anomalous)]
-            intervals = (_interval(one.auc_interval), _interval(figures.pauc_interval))
-            rows.append([section, domain, auc, intervals[0], pauc, intervals[1], *decided, *clips])
-    for name, both in (("arithmetic mean", 0), ("harmonic mean", 1)):
-        auc, pauc, *decided = (_percent(means(column)[both]) for column in zip(*numbers, strict=True))
-        rows.append([name, "", auc, "", pauc, "", *decided, "", ""])
+    for section in tables.figures_rows(evaluation):
+        for one in section.domains:
+            figures = [one.auc.text, one.auc.below, section.pauc.text, section.pauc.below]
+            rows.append(
+                [section.name, one.domain, *figures, one.precision, one.recall, one.f1, one.normal, one.anomalous]
+            )
     return rows
 
 
@@ -155,14 +152,6 @@ def _aligned(rows: Sequence[Cells]) -> list[str]:
         )
         for row in rows
     ]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"{100 * ends[0]:.1f}-{100 * ends[1]:.1f}"
 
 
 def _shown(value: float | None, digits: int) -> str:

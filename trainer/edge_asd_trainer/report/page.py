@@ -15,10 +15,11 @@ from edge_asd import bundle as bundles
 from edge_asd import files
 from edge_asd.bundle import Bundle
 from edge_asd.errors import ConfigError
+from edge_asd_trainer import tables
 from edge_asd_trainer.config import as_toml, fingerprint
 from edge_asd_trainer.evaluation import Evaluation
 from edge_asd_trainer.recipe import System
-from edge_asd_trainer.report import agreement, banks, clips, curves, embeddings, scores, tables
+from edge_asd_trainer.report import agreement, banks, clips, curves, embeddings, scores
 from edge_asd_trainer.report.looks import DOTS_PER_INCH, MOST_SECTIONS, Picture, sections, styled
 from edge_asd_trainer.results_table import parity_line
 from edge_asd_trainer.run_folder import RunFolder, remove

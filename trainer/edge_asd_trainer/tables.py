@@ -1,4 +1,4 @@
-"""What the page's tables say, as text: every number in them is formatted here."""
+"""What the tables of the report and of the command line say: every figure in them is formatted here."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def results_rows(systems: Sequence[SystemResult]) -> list[list[Cell]]:
     return [
         [
             Cell(system.name),
-            Cell(_percent(system.score), _interval(system.interval)),
+            Cell(percent(system.score), interval(system.interval)),
             Cell(_short(system.training_seconds)),
             Cell(NONE if system.bundle_bytes is None else f"{system.bundle_bytes:,}"),
             Cell(_short(system.milliseconds)),
-            *(Cell(_percent(value)) for _, figures in sorted(system.sections.items()) for value in figures.official()),
+            *(Cell(percent(value)) for _, figures in sorted(system.sections.items()) for value in figures.official()),
         ]
         for system in systems
     ]
@@ -117,14 +117,14 @@ def figures_rows(evaluation: Evaluation) -> list[SectionRows]:
     rows = [
         SectionRows(
             section,
-            Cell(_percent(figures.pauc), _interval(figures.pauc_interval)),
+            Cell(percent(figures.pauc), interval(figures.pauc_interval)),
             [
                 DomainRow(
                     domain=domain,
-                    auc=Cell(_percent(one.auc), _interval(one.auc_interval)),
-                    precision=_percent(one.precision),
-                    recall=_percent(one.recall),
-                    f1=_percent(one.f1),
+                    auc=Cell(percent(one.auc), interval(one.auc_interval)),
+                    precision=percent(one.precision),
+                    recall=percent(one.recall),
+                    f1=percent(one.f1),
                     normal=str(one.normal),
                     anomalous=str(one.anomalous),
                 )
@@ -142,7 +142,7 @@ def figures_rows(evaluation: Evaluation) -> list[SectionRows]:
         rows.append(
             SectionRows(
                 name,
-                Cell(_percent(means(paucs)[which])),
+                Cell(percent(means(paucs)[which])),
                 [_mean_row(domain, figures, which) for domain, figures in by_domain.items() if figures],
             )
         )
@@ -151,7 +151,7 @@ def figures_rows(evaluation: Evaluation) -> list[SectionRows]:
 
 def _mean_row(domain: str, figures: Sequence[DomainFigures], which: int) -> DomainRow:
     def mean(values: Iterable[float]) -> str:
-        return _percent(means(list(values))[which])
+        return percent(means(list(values))[which])
 
     return DomainRow(
         domain=domain,
@@ -162,13 +162,15 @@ def _mean_row(domain: str, figures: Sequence[DomainFigures], which: int) -> Doma
     )
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in %."""
     return f"{100 * value:.1f}"
 
 
-def _interval(ends: tuple[float, float]) -> str:
+def interval(ends: tuple[float, float]) -> str:
+    """Both ends in %."""
     low, high = ends
-    return f"{_percent(low)} to {_percent(high)}"
+    return f"{percent(low)} to {percent(high)}"
 
 
 def _short(value: float) -> str:
