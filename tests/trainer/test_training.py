@@ -22,6 +22,7 @@ from edge_asd_trainer.pairs import PairSampler
 from edge_asd_trainer.pipeline import input_scaling
 from edge_asd_trainer.run_folder import RunFolder
 from edge_asd_trainer.stages import Stages
+from edge_asd_trainer.systems import SYSTEMS
 from edge_asd_trainer.training_log import TrainingLog
 from made_up import log_mels_of
 
@@ -193,15 +194,16 @@ def test_this_machine_says_how_much_memory_is_free() -> None:
 def test_scaling_is_the_training_sets_mean_and_deviation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_asd_trainer.features.FRAMES_AT_ONCE", 37)
     data = log_mels(tmp_path)
-    scaling = input_scaling(data, Config())
+    scaling = input_scaling(data, SYSTEMS["system1"], Config())
     assert scaling.mean == pytest.approx(data.frames.mean(dtype=np.float64))
     assert scaling.std == pytest.approx(data.frames.std(dtype=np.float64))
-    assert input_scaling(data, Config(input_scaling="none")) == InputScaling(0.0, 1.0)
+    assert input_scaling(data, SYSTEMS["autoencoder"], Config()) == InputScaling(0.0, 1.0)  # in dB as it is
+    assert input_scaling(data, SYSTEMS["system1"], Config(input_scaling="none")) == InputScaling(0.0, 1.0)
 
 
 def test_digital_silence_is_an_error_that_asks_for_the_microphone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="digital silence; was the microphone muted"):
-        input_scaling(log_mels(tmp_path, silent=True), Config())
+        input_scaling(log_mels(tmp_path, silent=True), SYSTEMS["system1"], Config())
 
 
 def test_a_stage_that_was_broken_off_is_not_done(tmp_path: Path) -> None:

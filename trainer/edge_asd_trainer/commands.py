@@ -118,9 +118,7 @@ def evaluate(
 
     Several runs are also set side by side: systems, and seeds with mean and deviation.
 
-    Example: edge-asd evaluate runs/fan
-
-    Example: edge-asd evaluate runs/fan-seed0 runs/fan-seed1 runs/fan-autoencoder
+    Example: edge-asd evaluate runs/fan runs/fan-autoencoder
     """
     with extra("train"):
         from edge_asd_trainer import challenge_files, jobs
