@@ -241,8 +241,8 @@ def _trained_on(opened: Bundle, section: str, known: Evidence) -> list[str]:
     if not trained:
         return []
     return [
-        f"{len(trained)} of the recordings are named like clips that were trained on, {trained[0]} for one; if they are "
-        "these, leave them out, for what was trained on sounds more normal than anything will again."
+        f"{len(trained)} of the recordings are named like clips that were trained on, {trained[0]} for one; if they "
+        "are these, leave them out, for what was trained on sounds more normal than anything will again."
     ]
 
 
@@ -254,8 +254,8 @@ def _doubts(known: Evidence, false_alarms: float) -> list[str]:
     if known.stands_alone():
         name, at, _ = known.highest()
         doubts.append(
-            f"one moment scores far above all others, {_clock(at)} of {name}; if that wasn't normal, leave it out, and if "
-            "it was, such moments are too rare in these recordings to tell how often they come."
+            f"one moment scores far above all others, {_clock(at)} of {name}; if that wasn't normal, leave it out, and "
+            "if it was, such moments are too rare in these recordings to tell how often they come."
         )
     if known.tail.points < FEW_POINTS:
         doubts.append("the high scores come in few spells, so the threshold is far above them; record at more times.")
@@ -315,7 +315,8 @@ def _as_text(report: Report) -> str:
             *table,
             "",
             far,
-            f"highest normal score: {report.highest_score:.6g}, {_clock(report.highest_seconds)} of {report.highest_file}",
+            f"highest normal score: {report.highest_score:.6g}, "
+            f"{_clock(report.highest_seconds)} of {report.highest_file}",
             "",
             *advice,
         ]
