@@ -69,6 +69,8 @@ def train(
     if not NAME.fullmatch(machine):
         raise UsageError(f"--machine {machine!r}: the name goes into the bundle; it is 1 to 32 of 0-9 A-Z a-z _ -.")
     system = SYSTEMS[config.system]
+    for table in system.tables:
+        group.share(getattr(config, table).batch, f"{table}.batch")
     clips = training_clips(data, machine)
     sections = {clip.name.section for clip in clips}
     _check_flips(config, machine, sections)
@@ -78,8 +80,6 @@ def train(
         train_set = log_mels(clips, config.front_end, windows, folder.features("train"), config.features.front_end)
         task = Task(train_set, input_scaling(train_set, system, config), folder, config)
         trainings = system.trainings(task)
-        for training in trainings:
-            group.share(training.numbers.batch, f"{training.table}.batch")
         if group.leads:
             write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
             folder.write_config(config)

@@ -12,7 +12,7 @@ from torch import nn
 from edge_asd import files
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
-from edge_asd_trainer.config import Baseline, Config, FineTuning, Pretraining
+from edge_asd_trainer.config import Config, Table
 from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.run_folder import RunFolder
@@ -34,14 +34,13 @@ class TrainingStage:
 
     Attributes:
         name: of the stage, for its log and its checkpoints.
-        table, numbers: of the configuration, what it alone depends on, and what that is called.
+        numbers: of the configuration that it alone depends on.
         result: the file that it leaves.
         work: does it.
     """
 
     name: str
-    table: str
-    numbers: Pretraining | FineTuning | Baseline
+    numbers: Table
     result: Path
     work: Callable[[Engine], None]
 
@@ -54,7 +53,7 @@ class System:
         title: as results name it.
         training_windows, scoring_windows: how a log-mel is cut for either.
         standardised: whether the network takes the log-mel standardised, or in dB as it is.
-        stages: the names of its trainings, in order.
+        stages, tables: the names of its trainings, in order, and those of their numbers in the configuration.
         trainings: those; the last one leaves `RunFolder.network`.
         network: from that file, as it is exported: (N, 1, mels, frames) to (N, outputs).
     """
@@ -64,6 +63,7 @@ class System:
     scoring_windows: Callable[[Config], Windows]
     standardised: Callable[[Config], bool]
     stages: tuple[str, ...]
+    tables: tuple[str, ...]
     trainings: Callable[[Task], list[TrainingStage]]
     network: Callable[[Path, Config], nn.Module]
 

@@ -22,10 +22,8 @@ def trainings(task: Task) -> list[TrainingStage]:
     """Sections 2.3 and 2.4."""
     config, folder = task.config, task.folder
     return [
-        TrainingStage(
-            "pre-training", "pretraining", config.pretraining, folder.pretrained, partial(_pretraining, task)
-        ),
-        TrainingStage("fine-tuning", "fine_tuning", config.fine_tuning, folder.network, partial(_fine_tuning, task)),
+        TrainingStage("pre-training", config.pretraining, folder.pretrained, partial(_pretraining, task)),
+        TrainingStage("fine-tuning", config.fine_tuning, folder.network, partial(_fine_tuning, task)),
     ]
 
 
@@ -67,6 +65,7 @@ SYSTEM = System(
     scoring_windows=lambda config: config.windows,
     standardised=lambda config: config.input_scaling == "standardise",
     stages=("pre-training", "fine-tuning"),
+    tables=("pretraining", "fine_tuning"),
     trainings=trainings,
     network=network,
 )

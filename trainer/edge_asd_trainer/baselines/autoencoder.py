@@ -44,7 +44,7 @@ class Autoencoder(nn.Module):
 def trainings(task: Task) -> list[TrainingStage]:
     """One, of all sections together."""
     work = partial(_training, task)
-    return [TrainingStage("training", "autoencoder", task.config.autoencoder, task.folder.network, work)]
+    return [TrainingStage("training", task.config.autoencoder, task.folder.network, work)]
 
 
 def network(path: Path, config: Config) -> nn.Module:
@@ -69,6 +69,7 @@ SYSTEM = System(
     scoring_windows=lambda config: WINDOWS,
     standardised=lambda config: False,
     stages=("training",),
+    tables=("autoencoder",),
     trainings=trainings,
     network=network,
 )

@@ -59,7 +59,7 @@ def trainings(task: Task) -> list[TrainingStage]:
             "learns to tell sections apart; record a second unit as another section, or take another --system."
         )
     work = partial(_training, task)
-    return [TrainingStage("training", "mobilenetv2", task.config.mobilenetv2, task.folder.network, work)]
+    return [TrainingStage("training", task.config.mobilenetv2, task.folder.network, work)]
 
 
 def network(path: Path, config: Config) -> nn.Module:
@@ -87,6 +87,7 @@ SYSTEM = System(
     scoring_windows=lambda config: SCORING_WINDOWS,
     standardised=lambda config: False,
     stages=("training",),
+    tables=("mobilenetv2",),
     trainings=trainings,
     network=network,
 )
