@@ -16,7 +16,7 @@ then independent, the mean of the share above u is (k + 1) / (n + 1), and that o
 than k / D independent ones, D being how much more their number varies than by chance: from minute to minute, from ten
 minutes to ten minutes, from recording to recording.
 
-Chosen by calibration: docs/thresholds.md has it beside a gamma distribution, as in `detection`, and others.
+A gamma distribution fitted to all maxima, as in `detection`, would let the bulk of them decide on the tail.
 """
 
 from __future__ import annotations
