@@ -250,7 +250,7 @@ def _doubts(known: Evidence, false_alarms: float) -> list[str]:
     doubts = []
     if (times := known.extrapolation(false_alarms)) > FAR:
         least = _period(known.seconds * times / FAR / 3600)
-        doubts.append(f"extrapolated {times:.0f} times as long as was listened; from {least} on it would be {FAR:.0f}.")
+        doubts.append(f"this is extrapolated {times:.0f} times as far as was listened; listen to {least} or more.")
     if known.stands_alone():
         name, at, _ = known.highest()
         doubts.append(
@@ -258,7 +258,10 @@ def _doubts(known: Evidence, false_alarms: float) -> list[str]:
             "if it was, such moments are too rare in these recordings to tell how often they come."
         )
     if known.tail.points < FEW_POINTS:
-        doubts.append("the high scores come in few spells, so the threshold is far above them; record at more times.")
+        doubts.append(
+            f"the high scores come in spells, worth {known.tail.points:.1f} independent ones, so the threshold is far "
+            "above them; record at more times."
+        )
     return doubts
 
 
@@ -285,50 +288,38 @@ def _with_alarm(opened: Bundle, report: Report) -> Bundle:
 
 def _as_text(report: Report) -> str:
     """The table, how far it reaches, and what to write into a device.toml."""
-    rows = [("", "threshold", "alerts", "in alert", "alerts a week")]
-    for name, one in (
-        ("decision, now", report.decision),
-        ("alarm, now", report.alarm),
-        (f"at most {report.false_alarms:g} a week", report.found),
-    ):
-        rows.append((name, f"{one.threshold:.6g}", str(one.alerts), f"{one.lasting:.1%}", f"{one.per_week:.4g}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    wanted = f"at most {report.false_alarms:g} a week"
+    lines = [f"{'':<{len(wanted)}} {'threshold':>11} {'alerts':>7} {'in alert':>9} {'alerts a week':>14}"]
+    for name, one in (("decision", report.decision), ("alarm", report.alarm), (wanted, report.found)):
+        counted = f"{one.threshold:>11.6g} {one.alerts:>7} {one.lasting:>9.1%}"
+        lines.append(f"{name:<{len(wanted)}} {counted} {_number(one.per_week):>14}")
     reach = f"from {report.listened_hours:.2f} h to {_period(168 / report.false_alarms)}"
-    far = f"{reach}: {report.extrapolation:.3g} times" if report.extrapolation > 1 else "counted, not extrapolated"
-    advice = (
-        ["For one site, in its device.toml:", "", report.settings]
+    far = f"extrapolated {reach}: {report.extrapolation:.3g} times" if report.extrapolation > 1 else "counted"
+    highest = f"{report.highest_score:.6g}, at {_clock(report.highest_seconds)} in {report.highest_file}"
+    settings = (
+        f"for one site alone, in its device.toml:\n\n{report.settings}"
         if report.settings
-        else ["A device.toml can't hold such a threshold; write a bundle with --out."]
+        else "a device.toml can't hold such a threshold; write a bundle with --out"
     )
-    return "\n".join(
-        [
-            f"{report.machine}, section {report.section}: {report.recordings} recordings of {report.hours:.2f} h, "
-            f"listened to for {report.listened_hours:.2f} h",
-            "",
-            *table,
-            "",
-            far,
-            f"highest normal score: {report.highest_score:.6g}, "
-            f"{_clock(report.highest_seconds)} of {report.highest_file}",
-            "",
-            *advice,
-        ]
+    title = (
+        f"{report.machine}, section {report.section}: {report.recordings} recordings of {report.hours:.2f} h, "
+        f"listened to for {report.listened_hours:.2f} h"
     )
+    return "\n".join([title, "", *lines, "", far, f"highest normal score: {highest}", settings])
+
+
+def _number(alerts: float) -> str:
+    return f"{alerts:,.0f}" if alerts >= 100 else f"{alerts:.3g}"
 
 
 def _period(hours: float) -> str:
     """A time as people say it."""
-    for unit, length in (("weeks", 168.0), ("days", 24.0), ("h", 1.0)):
-        if hours >= 2 * length or length == 1.0:
+    if hours == 168:
+        return "a week"
+    for unit, length in (("weeks", 168), ("days", 24)):
+        if hours >= 2 * length:
             return f"{hours / length:.3g} {unit}"
-    return "a week"
+    return f"{hours:.3g} h"
 
 
 def _clock(seconds: float) -> str:
