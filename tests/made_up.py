@@ -10,6 +10,7 @@ import numpy as np
 from edge_asd.bank import Bank
 from edge_asd.bundle import Bundle
 from edge_asd.clip_name import parse_clip_name
+from edge_asd.comparison import Backend
 from edge_asd.front_end import FrontEnd
 from edge_asd.manifest import Golden, Manifest, Quantisation, Section, Thresholds
 from edge_asd.model import InputScaling
@@ -33,10 +34,13 @@ def some_bundle() -> Bundle:
     bank = Bank.of(random.normal(size=(3, 320)).astype(np.float32), ["a.wav", "b.wav", "c.wav"])
     return Bundle(
         manifest=Manifest(
-            format_version=2,
+            format_version=3,
             machine="fan",
             system="system1",
-            sections={"00": Section(entries=3, thresholds=Thresholds(decision=1.0, alarm=2.0))},
+            backends=(Backend(),),
+            sections={
+                "00": Section(source_clips=3, target_clips=0, entries=3, thresholds=Thresholds(decision=1.0, alarm=2.0))
+            },
             front_end=FrontEnd(),
             windows=Windows(),
             input_scaling=InputScaling(-30.0, 12.5),
@@ -51,7 +55,7 @@ def some_bundle() -> Bundle:
             entries={},
         ),
         model=b"TFL3" + bytes(1000),
-        banks={"00": bank},
+        banks={"00": {"embedding": bank}},
         golden_wav=b"RIFF" + bytes(100),
         golden_embedding=random.normal(size=320).astype(np.float32),
         model_card="# fan\n",

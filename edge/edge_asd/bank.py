@@ -1,8 +1,18 @@
-"""What a machine sounds like when it runs well: the embeddings of normal clips (paper, section 2.5)."""
+"""What a machine sounds like when it runs well: the embeddings of normal clips (paper, section 2.5), kept compactly.
+
+The embeddings of a section lie close to a space of some 16 to 32 dimensions among the network's 320. A bank therefore
+keeps of each its coordinates along the principal axes of all, as whole numbers on one scale, and how far it lies from
+that space. What a clip has beyond that space, as a strange one does, is not lost: its distance to an entry is
+
+    d^2 = |c - c_i|^2 + |rest|^2 + |rest_i|^2
+
+with c and c_i the coordinates. Left out is only the product of the two rests, of which the entry's is small: as many
+axes are kept as it takes for that to matter little, see `Bank.of`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,8 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Embedding = NDArray[np.float32]
+Codes = NDArray[np.int8] | NDArray[np.int16]
 
-NEAR_TIE = 1e-5  # relative; float32 sums of 320 squares agree far better
+LARGEST_ERROR = 0.015  # of a distance to the nearest entry, over the smallest such distance
+AXES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320)
+MOST_TRIED = 1000  # clips, in each half of those whose distances are compared
+ROWS_AT_ONCE = 2048  # that are widened, so that a large bank takes no more memory than it has
+FEW = 200  # entries that are compared in float64 without further ado
+MOST_VARIANCE = 0.7
+SMALLEST_RANGE = 1e-6  # of coordinates, where the clips are all the same
 
 
 class Neighbour(NamedTuple):
@@ -22,67 +39,230 @@ class Neighbour(NamedTuple):
     entry: int
 
 
+class Place(NamedTuple):
+    """Where an embedding lies: (axes,) coordinates in units of the bank's scale, and the square of its rest, in them.
+
+    Both in float64, so that no device differs by more than 1e-15 of them, whatever it sums first.
+    """
+
+    coordinates: NDArray[np.float64]
+    rest_squared: float
+
+
+class Squares(NamedTuple):
+    """Of every entry the sum of its squared codes along the first so many axes, (entries,), and the largest sum."""
+
+    axes: int
+    sums: NDArray[np.float32]
+    largest: float
+
+
 @dataclass(frozen=True, eq=False)
 class Bank:
     """Embeddings of one section's normal clips, source and target domain together.
 
     Attributes:
-        embeddings: (entries, dimensions), kept as float16: 640 bytes a clip, and rounding moves a distance
-            by less than a thousandth of it.
+        codes: (entries, axes + 1) int8 or int16: an entry's coordinate along every axis and, last, its rest, the
+            distance from the space of the axes; in units of `scale`.
+        axes: (1 + axes, dimensions) float16: the centre, then the principal axes.
+        scale: of the codes, in the embedding's units.
         clips: for every entry the name of the clip that it came from.
     """
 
-    embeddings: NDArray[np.float16]
+    codes: Codes
+    axes: NDArray[np.float16]
+    scale: float
     clips: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.embeddings.ndim != 2 or not len(self.embeddings):
-            raise ValueError(f"a bank needs at least one embedding, found an array of shape {self.embeddings.shape}")
-        if len(self.embeddings) != len(self.clips):
-            raise ValueError(f"a bank names every entry, found {len(self.embeddings)} entries, {len(self.clips)} names")
+        if self.codes.ndim != 2 or not len(self.codes):
+            raise ValueError(f"a bank needs at least one embedding, found an array of shape {self.codes.shape}")
+        if self.axes.ndim != 2 or self.codes.shape[1] != len(self.axes):
+            raise ValueError(f"found codes of shape {self.codes.shape} along axes of shape {self.axes.shape}")
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"the scale must be positive, found {self.scale}")
+        if len(self.codes) != len(self.clips):
+            raise ValueError(f"a bank names every entry, found {len(self.codes)} entries, {len(self.clips)} names")
 
     @classmethod
-    def of(cls, embeddings: NDArray[np.float32], clips: Sequence[str]) -> Bank:
-        """A bank of (entries, dimensions) embeddings and the names of their clips."""
-        return cls(embeddings.astype(np.float16), tuple(clips))
+    def of(
+        cls,
+        embeddings: NDArray[np.float32],
+        clips: Sequence[str],
+        *,
+        keep: Sequence[int] | None = None,
+        spread: bool = False,
+    ) -> Bank:
+        """A bank of (clips, dimensions) embeddings and the names of their clips.
+
+        As many axes are kept as it takes for 99 in 100 distances to the nearest entry to be right within 1.5 % of the
+        smallest of them, tried with the axes of one half of the clips and the distances of the other; in int8 where
+        that suffices, else in int16. Fewer clips than there are dimensions need no more axes than clips.
+
+        Args:
+            embeddings: that the axes are the principal ones of.
+            clips: their names.
+            keep: which of them become entries; all unless said.
+            spread: keep besides every axis along which the clips vary by as much as counts for a Mahalanobis distance,
+                a hundredth of the mean over all dimensions.
+        """
+        if embeddings.ndim != 2 or not len(embeddings):
+            raise ValueError(f"a bank needs at least one embedding, found an array of shape {embeddings.shape}")
+        if len(embeddings) != len(clips):
+            raise ValueError(f"a bank names every entry, found {len(embeddings)} entries, {len(clips)} names")
+        kept = range(len(clips)) if keep is None else keep
+        count, kind = _needed(embeddings)
+        if spread:
+            count, kind = max(count, _varying(embeddings)), np.int16
+        axes = _principal_axes(embeddings)[: 1 + count]
+        return _encoded(embeddings, [clips[i] for i in kept], kept, axes, kind)
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.codes)
+
+    def place(self, embedding: Embedding) -> Place:
+        """Where an embedding (dimensions,) lies."""
+        centre, directions = self._axes
+        centred = embedding - centre
+        coordinates = directions @ centred
+        rest = centred - coordinates @ directions
+        return Place(coordinates / self.scale, float(rest @ rest) / self.scale**2)
 
     def distances(self, embedding: Embedding) -> NDArray[np.float32]:
         """Euclidean distance of (dimensions,) to every entry, (entries,)."""
-        difference = self._as_float32 - embedding
-        distances: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+        place = self.place(embedding)
+        distances = np.empty(len(self), np.float32)
+        for rows in _blocks(len(self)):
+            distances[rows] = self._exact(place, rows)
         return distances
 
     def nearest(self, embedding: Embedding) -> Neighbour:
         """The nearest entry to an embedding (dimensions,): k = 1, Euclidean.
 
-        Those within rounding of the winner are summed again in float64, so that the answer doesn't depend on how
-        many numbers this processor adds at once: every device gets the same one, bit for bit.
+        No entry is nearer than it is along the few axes that carry most of the variance: those that are farther there
+        than some entry is in all are out at once, then those that are farther along all axes. What is left is compared
+        in float64, so that every device gets the same answer, bit for bit.
         """
-        distances = self.distances(embedding)
-        [candidates] = np.nonzero(distances <= distances.min() * (1 + NEAR_TIE))
-        difference = self._as_float32[candidates].astype(np.float64) - embedding
-        exact = np.sqrt(np.square(difference).sum(axis=1)).astype(np.float32)
+        place = self.place(embedding)
+        candidates = np.arange(len(self))
+        for squares in (self._leading_squares, self._squares):
+            if len(candidates) > FEW:
+                candidates = self._possible(place, squares, candidates)
+        exact = self._exact(place, candidates)
         best = int(np.argmin(exact))
         return Neighbour(float(exact[best]), int(candidates[best]))
 
-    def leave_one_out(self) -> NDArray[np.float32]:
-        """Distance of every entry to the nearest other one, (entries,).
+    def _possible(self, place: Place, squares: Squares, candidates: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those among the candidates that may be the nearest, by their float32 distances along the first axes."""
+        every = len(candidates) == len(self)
+        coordinates = place.coordinates[: squares.axes].astype(np.float32)
+        own = float(coordinates @ coordinates)
+        distances = np.empty(len(candidates), np.float32)
+        for rows in _blocks(len(candidates)):
+            some = self.codes[rows if every else candidates[rows], : squares.axes].astype(np.float32)
+            np.matmul(some, coordinates, out=distances[rows])
+        distances *= -2
+        distances += squares.sums if every else squares.sums[candidates]
+        first = float(self._exact(place, candidates[[distances.argmin()]])[0])
+        rounding = 4 * (squares.axes + 4) * float(np.finfo(np.float32).eps)
+        doubt = rounding * (squares.largest + own) + 1e-6 * place.rest_squared
+        return candidates[distances <= (first / self.scale) ** 2 - place.rest_squared - own + doubt]
 
-        An entry's distance to a bank that holds it is 0 and says nothing; this is what an unseen normal clip
-        would have scored. A bank of one entry has no other: the result is then empty.
-        """
-        if len(self) < 2:
-            return np.empty(0, np.float32)
-        result = np.empty(len(self), np.float32)
-        for index, embedding in enumerate(self._as_float32):
-            distances = self.distances(embedding)
+    def between(self, neighbours: int) -> NDArray[np.float32]:
+        """Distances of every entry to its nearest other ones, (entries, neighbours) from near to far."""
+        found = np.empty((len(self), min(neighbours, len(self) - 1)), np.float32)
+        for index, code in enumerate(self.codes.astype(np.float64)):
+            distances = self._exact(Place(code[:-1], code[-1] ** 2), slice(None))
             distances[index] = np.inf
-            result[index] = distances.min()
-        return result
+            found[index] = np.sort(distances)[: found.shape[1]]
+        return found
+
+    def decoded(self) -> NDArray[np.float32]:
+        """The entries' (entries, dimensions) within the space of the axes."""
+        centre, directions = self._axes
+        decoded: NDArray[np.float32] = (self.scale * self.codes[:, :-1] @ directions + centre).astype(np.float32)
+        return decoded
+
+    def _exact(self, place: Place, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        some = self.codes[rows].astype(np.float64)
+        squares = np.square(some[:, :-1] - place.coordinates).sum(axis=1) + np.square(some[:, -1]) + place.rest_squared
+        distances: NDArray[np.float32] = (self.scale * np.sqrt(squares)).astype(np.float32)
+        return distances
 
     @cached_property
-    def _as_float32(self) -> NDArray[np.float32]:
-        return self.embeddings.astype(np.float32)
+    def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The centre (dimensions,), and the directions (axes, dimensions)."""
+        return self.axes[0].astype(np.float64), self.axes[1:].astype(np.float64)
+
+    @cached_property
+    def _squares(self) -> Squares:
+        """Along all axes."""
+        return self._squares_of(len(self.axes) - 1)
+
+    @cached_property
+    def _leading_squares(self) -> Squares:
+        """Along the few axes that carry most of the entries' variance."""
+        of_axis = [np.square(self.codes[rows, :-1], dtype=np.float64).sum(axis=0) for rows in _blocks(len(self))]
+        shares = np.cumsum(np.sum(of_axis, axis=0))
+        return self._squares_of(int(np.searchsorted(shares, MOST_VARIANCE * shares[-1])) + 1 if len(shares) else 0)
+
+    def _squares_of(self, axes: int) -> Squares:
+        sums = [np.square(self.codes[rows, :axes], dtype=np.float64).sum(axis=1) for rows in _blocks(len(self))]
+        joined = np.concatenate(sums).astype(np.float32)
+        return Squares(axes, joined, float(joined.max()))
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, count, ROWS_AT_ONCE))
+
+
+def _needed(embeddings: NDArray[np.float32]) -> tuple[int, type[np.int8] | type[np.int16]]:
+    """How many axes, and which whole numbers, see `Bank.of`."""
+    most = min(len(embeddings) - 1, embeddings.shape[1])
+    half, other = embeddings[::2][:MOST_TRIED], embeddings[1::2][:MOST_TRIED]
+    if len(half) <= AXES[0]:
+        return most, np.int16
+    axes, names, every = _principal_axes(half), [""] * len(half), range(len(half))
+    true = np.array([np.sqrt(np.square(half - one).sum(axis=1, dtype=np.float64).min()) for one in other])
+    reach = float(np.linalg.norm(embeddings - axes[0].astype(np.float32), axis=1).max())
+    counts = [count for count in (*AXES, most) if count <= min(len(half) - 1, most)]
+    tried = ((count, kind) for count in counts for kind in (np.int8, np.int16))
+    for count, kind in sorted(tried, key=lambda one: one[0] * np.dtype(one[1]).itemsize):
+        bank = _encoded(half, names, every, axes[: 1 + count], kind, reach)
+        found = np.array([bank.nearest(one).distance for one in other])
+        if np.percentile(np.abs(found - true), 99) <= LARGEST_ERROR * np.percentile(true, 1):
+            return count, kind
+    return most, np.int16
+
+
+def _varying(embeddings: NDArray[np.float32]) -> int:
+    """Along how many principal axes embeddings vary at all, see `Bank.of`."""
+    variances: NDArray[np.float64] = np.square(
+        np.linalg.svd(embeddings - embeddings.mean(axis=0), compute_uv=False)
+    ) / len(embeddings)
+    return int(np.count_nonzero(variances > 0.01 * variances.sum() / embeddings.shape[1]))
+
+
+def _principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The centre of (clips, dimensions), then their principal axes, the one of the largest variance first."""
+    centre = embeddings.mean(axis=0, dtype=np.float64).astype(np.float16)
+    directions = np.linalg.svd(embeddings - centre.astype(np.float64), full_matrices=False)[2]
+    return np.vstack([centre, directions.astype(np.float16)])
+
+
+def _encoded(
+    embeddings: NDArray[np.float32],
+    clips: Sequence[str],
+    kept: Sequence[int],
+    axes: NDArray[np.float16],
+    kind: type[np.int8] | type[np.int16],
+    reach: float = SMALLEST_RANGE,
+) -> Bank:
+    """The kept ones of (clips, dimensions) embeddings along these axes; codes reach so far at least."""
+    wide = axes.astype(np.float64)
+    centred = embeddings[list(kept)] - wide[0]
+    coordinates = centred @ wide[1:].T
+    rests = np.linalg.norm(centred - coordinates @ wide[1:], axis=1)
+    both = np.column_stack([coordinates, rests])
+    scale = max(float(np.abs(both).max()), reach, SMALLEST_RANGE) / np.iinfo(kind).max
+    return Bank(np.rint(both / scale).astype(kind), axes, scale, tuple(clips))

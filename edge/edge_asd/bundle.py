@@ -2,13 +2,14 @@
 
 A zip of stored entries, the same bytes from the same inputs:
 
-    manifest.json            what it is; SHA-256 and size of every other entry
-    model.tflite             the int8 network
-    bank/<section>.npy       float16 embeddings (entries, dimensions); of System 1 only
-    bank/<section>.json      the names of the clips that they came from
-    golden.wav, golden.npy   a clip, and its embedding at export
-    model_card.md            for people
-    sbom.json                CycloneDX: what it was made with
+    manifest.json                        what it is; SHA-256 and size of every other entry
+    model.tflite                         the int8 network
+    bank/<section>.<feature>.codes.npy   of System 1: what normal clips' embeddings (or statistics) are, see `bank`
+    bank/<section>.<feature>.axes.npy    along which axes
+    bank/<section>.<feature>.json        on what scale, and of which clips
+    golden.wav, golden.npy               a clip, and its embedding at export
+    model_card.md                        for people
+    sbom.json                            CycloneDX: what it was made with
 
 A reader refuses everything else before it opens a thing: another entry, a compressed one, a size beyond the limits,
 bytes that no entry accounts for. Nothing is ever unpickled, and no name from inside becomes a path.
@@ -20,10 +21,10 @@ import hashlib
 import io
 import tokenize
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 from edge_asd import __version__, files, manifest, systems
 from edge_asd.bank import Bank, Embedding
+from edge_asd.comparison import Comparison, Feature
 from edge_asd.errors import BundleError
 from edge_asd.manifest import Entry, Manifest
 from edge_asd.model import Runtime, TFLiteModel
@@ -38,7 +40,7 @@ from edge_asd.scoring import Detector
 
 LARGEST_BUNDLE = 64 << 20
 LARGEST_MANIFEST = 1 << 20
-MOST_ENTRIES = 2100  # a thousand sections
+MOST_ENTRIES = 6100  # a thousand sections
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's zero; a bundle knows no time
 _LOCAL_HEADER, _CENTRAL_HEADER, _END_RECORD = 30, 46, 22  # bytes, without the name
@@ -67,7 +69,7 @@ class Bundle:
 
     manifest: Manifest
     model: bytes
-    banks: Mapping[str, Bank]
+    banks: Mapping[str, Mapping[Feature, Bank]]
     golden_wav: bytes
     golden_embedding: Embedding
     model_card: str
@@ -75,6 +77,11 @@ class Bundle:
     digest: str = ""
     size: int = 0
     source: str = "bundle"
+
+    @property
+    def embedding_banks(self) -> dict[str, Bank]:
+        """By section the bank that an alert's nearest clip comes from; empty for a system without one."""
+        return {section: banks["embedding"] for section, banks in self.banks.items() if banks}
 
     def detector(self, *, threads: int = 1, runtime: Runtime | None = None) -> Detector:
         """All that turns a waveform into a score, with the interpreter that is installed.
@@ -96,17 +103,22 @@ class Bundle:
             front_end=m.front_end,
             windows=m.windows,
             model=systems.of(m.system, model),
-            banks={section: self.banks.get(section) for section in m.sections},
+            comparisons={
+                name: Comparison(self.banks[name], m.backends, section.spreads) if m.backends else None
+                for name, section in m.sections.items()
+            },
             flipped={name for name, section in m.sections.items() if section.flipped},
         )
 
 
-def entries_of(bundle_sections: Mapping[str, Bank], fixed: Mapping[str, bytes]) -> dict[str, bytes]:
+def entries_of(banks: Mapping[str, Mapping[Feature, Bank]], fixed: Mapping[str, bytes]) -> dict[str, bytes]:
     """Every entry but the manifest, by name: the `fixed` ones and the banks."""
     entries = dict(fixed)
-    for section, bank in bundle_sections.items():
-        entries[f"bank/{section}.npy"] = _npy(bank.embeddings)
-        entries[f"bank/{section}.json"] = msgspec.json.encode(bank.clips) + b"\n"
+    for section, by_feature in banks.items():
+        for feature, bank in by_feature.items():
+            codes, axes, names = _bank_entries(section, feature)
+            entries |= {codes: _npy(bank.codes), axes: _npy(bank.axes)}
+            entries[names] = msgspec.json.encode(_Names(bank.scale, bank.clips)) + b"\n"
     return entries
 
 
@@ -175,8 +187,11 @@ def decode(content: bytes, source: str) -> Bundle:
         raise BundleError(
             f"{source}: needs edge-asd {stated.minimum_runtime} or later, this is {__version__}; update edge-asd here."
         )
-    banks = {section: _bank(section, stated, contents, source) for section in _with_bank(stated)}
-    golden = _array(contents["golden.npy"], np.dtype("<f4"), "golden.npy", source)
+    banks = {
+        section: {feature: _bank(section, feature, stated, contents, source) for feature in stated.features}
+        for section in stated.sections
+    }
+    golden = _array(contents["golden.npy"], ["<f4"], "golden.npy", source)
     if golden.shape != (stated.dimensions,) or not np.isfinite(golden).all():
         raise BundleError(
             f"{source}: golden.npy has shape {golden.shape}, expected ({stated.dimensions},) finite values."
@@ -241,13 +256,21 @@ def _may_be_named(name: str) -> bool:
     if name == "manifest.json" or name in _FIXED:
         return True
     folder, _, file = name.partition("/")
-    stem, _, ending = file.rpartition(".")
-    return folder == "bank" and ending in {"npy", "json"} and bool(manifest.NAME.fullmatch(stem))
+    section = file.split(".")[0]
+    known = [each for feature in get_args(Feature) for each in _bank_entries(section, feature)]
+    return folder == "bank" and bool(manifest.NAME.fullmatch(section)) and name in known
+
+
+def _bank_entries(section: str, feature: Feature) -> tuple[str, str, str]:
+    """The names of a bank's codes, its axes, and of what names its clips."""
+    stem = f"bank/{section}.{feature}"
+    return f"{stem}.codes.npy", f"{stem}.axes.npy", f"{stem}.json"
 
 
 def _compare(stated: Manifest, contents: Mapping[str, bytes], source: str) -> None:
     """Hold what is there against what the manifest says, and what the manifest says against what must be."""
-    needed = {*_FIXED, *(f"bank/{section}.{ending}" for section in _with_bank(stated) for ending in ("npy", "json"))}
+    banks = [_bank_entries(section, feature) for section in stated.sections for feature in stated.features]
+    needed = {*_FIXED, *(name for names in banks for name in names)}
     for name in sorted(needed - stated.entries.keys()):
         raise BundleError(f"{source}: its manifest doesn't list {name}, which every bundle has.")
     for name in sorted(stated.entries.keys() - needed):
@@ -261,21 +284,28 @@ def _compare(stated: Manifest, contents: Mapping[str, bytes], source: str) -> No
             raise BundleError(f"{source}: {name} is not what the manifest says (SHA-256); copy the bundle again.")
 
 
-def _with_bank(stated: Manifest) -> list[str]:
-    return sorted(name for name, section in stated.sections.items() if section.entries)
+class _Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bank's scale, and the clips that its entries came from."""
+
+    scale: float
+    clips: tuple[str, ...]
 
 
-def _bank(section: str, stated: Manifest, contents: Mapping[str, bytes], source: str) -> Bank:
-    name = f"bank/{section}.npy"
-    embeddings = _array(contents[name], np.dtype("<f2"), name, source)
-    expected = (stated.sections[section].entries, stated.dimensions)
-    if embeddings.shape != expected or not np.isfinite(embeddings).all():
-        raise BundleError(f"{source}: {name} has shape {embeddings.shape}, expected {expected} finite values.")
+def _bank(section: str, feature: Feature, stated: Manifest, contents: Mapping[str, bytes], source: str) -> Bank:
+    codes_name, axes_name, names_name = _bank_entries(section, feature)
+    codes = _array(contents[codes_name], ["|i1", "<i2"], codes_name, source)
+    axes = _array(contents[axes_name], ["<f2"], axes_name, source)
+    dimensions = stated.dimensions if feature == "embedding" else 2 * stated.front_end.mels
+    expected = (stated.sections[section].entries, len(axes))
+    if codes.shape != expected:
+        raise BundleError(f"{source}: {codes_name} has shape {codes.shape}, expected {expected}.")
+    if axes.shape[1:] != (dimensions,) or not np.isfinite(axes).all():
+        raise BundleError(f"{source}: {axes_name} has shape {axes.shape}, expected rows of {dimensions} finite values.")
     try:
-        clips = msgspec.json.decode(contents[f"bank/{section}.json"], type=tuple[str, ...])
-        return Bank(embeddings, clips)
+        names = msgspec.json.decode(contents[names_name], type=_Names)
+        return Bank(codes, axes, names.scale, names.clips)
     except (msgspec.DecodeError, ValueError) as error:
-        raise BundleError(f"{source}: bank/{section}.json does not name the bank's clips ({error}).") from error
+        raise BundleError(f"{source}: {names_name} does not describe the bank ({error}).") from error
 
 
 def _npy(array: NDArray[Any]) -> bytes:
@@ -284,7 +314,7 @@ def _npy(array: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
-def _array(content: bytes, dtype: np.dtype[Any], name: str, source: str) -> NDArray[Any]:
+def _array(content: bytes, kinds: Sequence[str], name: str, source: str) -> NDArray[Any]:
     """Read an array whose header accounts for every byte that follows it; nothing is allocated before that is sure."""
     file = io.BytesIO(content)
     try:
@@ -292,12 +322,12 @@ def _array(content: bytes, dtype: np.dtype[Any], name: str, source: str) -> NDAr
             raise ValueError("not version 1.0 of the format")
         shape, fortran, found = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
         rest = content[file.tell() :]
-        size = dtype.itemsize
+        size = found.itemsize
         for length in shape:
             size *= length
-        if fortran or found != dtype or size != len(rest):
-            raise ValueError(f"{found} {shape} in {len(rest)} bytes, expected {dtype}")
-        return np.frombuffer(rest, dtype).reshape(shape)
+        if fortran or found.str not in kinds or size != len(rest):
+            raise ValueError(f"{found} {shape} in {len(rest)} bytes, expected {' or '.join(kinds)}")
+        return np.frombuffer(rest, found).reshape(shape)
     except _UNREADABLE_ARRAY as error:
         raise BundleError(f"{source}: {name} is not an array that can be read ({error}).") from error
 

@@ -12,7 +12,6 @@ from edge_asd.bundle import Bundle
 from edge_asd.errors import BundleError, ClipError
 from edge_asd.front_end import Samples
 from edge_asd.model import Runtime
-from edge_asd.scoring import embed_clip
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ def check(bundle: Bundle, *, runtime: Runtime | None = None) -> GoldenResult:
     expected = bundle.manifest.golden
     detector = bundle.detector(runtime=runtime)
     try:
-        embedding = embed_clip(detector.front_end, detector.windows, detector.model, waveform(bundle))
+        heard = detector.hear(detector.front_end.log_mel(waveform(bundle)))
     except ClipError as error:
         raise BundleError(f"{bundle.source}: golden.wav can't be scored ({error}); export the bundle again.") from error
-    score = detector.judge(embedding, expected.section).value
-    step = float(np.abs(embedding - bundle.golden_embedding).max())
+    score = detector.judge(heard, expected.section).value
+    step = float(np.abs(heard.embedding - bundle.golden_embedding).max())
     used = detector.model.name
     exact = step == 0.0 and score == expected.score
     decision = bundle.manifest.sections[expected.section].thresholds.decision

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from edge_asd.comparison import Backend
 from edge_asd.manifest import Manifest
 
 
@@ -24,6 +25,7 @@ def _facts(manifest: Manifest, digest: str) -> Table:
     for name, value in {
         "machine": manifest.machine,
         "system": manifest.system,
+        **({"score": " + ".join(map(_in_words, manifest.backends))} if manifest.backends else {}),
         "digest": digest,
         "format": str(manifest.format_version),
         "needs": f"edge-asd {manifest.minimum_runtime} or later",
@@ -40,13 +42,21 @@ def _facts(manifest: Manifest, digest: str) -> Table:
     return table
 
 
+def _in_words(backend: Backend) -> str:
+    parts = [backend.distance if backend.neighbours == 1 else f"{backend.neighbours} {backend.distance}"]
+    if backend.density:
+        parts.append(f"by the density of {backend.density}")
+    return f"{', '.join(parts)} ({backend.feature})"
+
+
 def _sections(manifest: Manifest) -> Table:
     table = Table("section")
-    for title in ("bank entries", "decision", "alarm"):
+    for title in ("source clips", "target clips", "bank entries", "decision", "alarm"):
         table.add_column(title, justify="right")
     for name, section in sorted(manifest.sections.items()):
         thresholds, sign = section.thresholds, " (sign flipped)" if section.flipped else ""
-        table.add_row(name + sign, str(section.entries), f"{thresholds.decision:.6g}", f"{thresholds.alarm:.6g}")
+        counts = (str(count) for count in (section.source_clips, section.target_clips, section.entries))
+        table.add_row(name + sign, *counts, f"{thresholds.decision:.6g}", f"{thresholds.alarm:.6g}")
     return table
 
 

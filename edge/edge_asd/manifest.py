@@ -1,4 +1,4 @@
-"""What a bundle says of itself: `manifest.json`, format version 2."""
+"""What a bundle says of itself: `manifest.json`, format version 3."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_asd.comparison import Backend, Feature, Spread
 from edge_asd.errors import BundleError
 from edge_asd.front_end import FrontEnd
 from edge_asd.model import InputScaling
@@ -15,7 +16,7 @@ from edge_asd.strict import check_keys
 from edge_asd.systems import System
 from edge_asd.windows import Windows
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")  # of a machine type and of a section: it may name a file
 
 Count = Annotated[int, Meta(ge=1)]
@@ -44,15 +45,20 @@ class Section(Record, frozen=True):
     """One section.
 
     Attributes:
-        entries: of its bank; 0 where the system has none.
+        source_clips, target_clips: that it was trained on, by their domain.
+        entries: of its bank, which may hold fewer; 0 where the system has none.
         thresholds: of its scores.
         flipped: its scores have the opposite sign. Nothing but test labels says that they should, so a device
             shouldn't listen with it.
+        spreads: of every back-end's scores; none where there is only one.
     """
 
+    source_clips: Annotated[int, Meta(ge=0)]
+    target_clips: Annotated[int, Meta(ge=0)]
     entries: Annotated[int, Meta(ge=0)]
     thresholds: Thresholds
     flipped: bool = False
+    spreads: tuple[Spread, ...] = ()
 
 
 class Quantisation(Record, frozen=True):
@@ -99,9 +105,10 @@ class Manifest(Record, frozen=True):
     """The whole manifest.
 
     Attributes:
-        format_version: 2.
+        format_version: 3.
         machine: machine type, such as "fan".
         system: which of the paper's systems, so how the model's output becomes a score.
+        backends: of System 1, what the score is: the nearest neighbour's distance, or what else is named here.
         sections: by name.
         front_end, windows, input_scaling: how a waveform becomes the model's input.
         dimensions: of an embedding, the mean over a clip's windows: 320, of the autoencoder 1, of the challenge's
@@ -113,9 +120,10 @@ class Manifest(Record, frozen=True):
         entries: every other file in the bundle, by name.
     """
 
-    format_version: Literal[2]
+    format_version: Literal[3]
     machine: str
     system: System
+    backends: Annotated[tuple[Backend, ...], Meta(max_length=16)]
     sections: Annotated[dict[str, Section], Meta(min_length=1, max_length=1000)]
     front_end: FrontEnd
     windows: Windows
@@ -134,12 +142,24 @@ class Manifest(Record, frozen=True):
                 raise ValueError(f"the name of a machine or section is 1 to 32 of 0-9 A-Z a-z _ -, found {name!r}")
         if self.golden.section not in self.sections:
             raise ValueError(f"the golden clip belongs to section {self.golden.section!r}, which isn't there")
+        if (self.system == "system1") != bool(self.backends):
+            raise ValueError(f"system1 has back-ends, no other system has; found {len(self.backends)} of {self.system}")
+        if self.backends and all(backend.feature != "embedding" for backend in self.backends):
+            raise ValueError("one back-end at least must look at the embedding")
+        spreads = len(self.backends) if len(self.backends) > 1 else 0
         for name, section in self.sections.items():
             if (section.entries > 0) != (self.system == "system1"):
                 raise ValueError(f"section {name} has {section.entries} bank entries; only system1 has a bank")
+            if len(section.spreads) != spreads:
+                raise ValueError(f"section {name} has {len(section.spreads)} spreads, expected {spreads}")
         scores = {"system1": self.dimensions, "autoencoder": 1, "mobilenetv2": len(self.sections)}[self.system]
         if self.dimensions != scores:
             raise ValueError(f"dimensions of {self.system} with {len(self.sections)} sections must be {scores}")
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Of which every section has a bank."""
+        return tuple(sorted({backend.feature for backend in self.backends}))
 
 
 class _Version(msgspec.Struct):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asd.errors import BundleError, MissingRequirement
+from edge_asd.front_end import LogMel
 from edge_asd.native_output import silenced
 
 WINDOWS_AT_ONCE = 32
@@ -32,8 +33,12 @@ class Model(Protocol):
 
     name: str
 
-    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, mels, frames) log-mel in dB to (N, dimensions)."""
+    def prepare(self, log_mel: LogMel) -> NDArray[Any]:
+        """A log-mel (frames, mels) in dB as the network takes it, so that this is done once a frame, not a window."""
+        ...
+
+    def embed(self, windows: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, mels, frames), in dB or cut from what was prepared, to (N, dimensions)."""
         ...
 
 
@@ -97,8 +102,15 @@ class TFLiteModel:
         self.window_shape = tuple(int(size) for size in self._input["shape"][1:3])
         self.dimensions = int(self._output["shape"][-1])
 
-    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, mels, frames) log-mel in dB to (N, dimensions).
+    def prepare(self, log_mel: LogMel) -> NDArray[Any]:
+        """(frames, mels) in dB to int8, where that is the input's type, else as it is.
+
+        Bands lie one behind the other in memory, so that a window is 128 runs of neighbours.
+        """
+        return np.asfortranarray(log_mel if self._input["dtype"] == np.float32 else self._to_input(log_mel))
+
+    def embed(self, windows: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, mels, frames) log-mel, in dB or cut from what was prepared, to (N, dimensions).
 
         Raises:
             ValueError: the windows don't have the shape that the model takes.
@@ -108,12 +120,13 @@ class TFLiteModel:
         parts = [self._invoke(windows[start : start + WINDOWS_AT_ONCE]) for start in _starts(len(windows))]
         return np.concatenate(parts) if parts else np.empty((0, self.dimensions), np.float32)
 
-    def _invoke(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _invoke(self, windows: NDArray[Any]) -> NDArray[np.float32]:
         if len(windows) != self._batch:
             self._interpreter.resize_tensor_input(self._input["index"], (len(windows), *self.window_shape, 1))
             self._interpreter.allocate_tensors()
             self._batch = len(windows)
-        self._interpreter.set_tensor(self._input["index"], self._to_input(windows)[..., None])
+        inputs = windows if windows.dtype == self._input["dtype"] != np.float32 else self._to_input(windows)
+        np.copyto(self._interpreter.tensor(self._input["index"])()[..., 0], inputs)  # set_tensor would copy it twice
         self._interpreter.invoke()
         return self._from_output(self._interpreter.get_tensor(self._output["index"]))
 

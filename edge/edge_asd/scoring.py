@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.bank import Bank, Embedding
+from edge_asd.bank import Embedding
+from edge_asd.comparison import Comparison, Heard, Judgement, statistics
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.front_end import FrontEnd, LogMel, Samples
 from edge_asd.model import Model
@@ -39,49 +40,51 @@ class Detector:
 
     Attributes:
         front_end, windows, model: from a waveform to a value or more a window; their mean is the clip's embedding.
-        banks: by section, what an embedding is compared with; a bank of None is one that needs no comparison, for its
-            network has a score as output: the section's own, in the order of their names, or the only one.
+        comparisons: by section, what a clip is compared with; None where nothing is, for the network has a score as
+            output: the section's own, in the order of their names, or the only one.
         flipped: sections whose scores have the opposite sign (paper, section 5: submission 2).
     """
 
     front_end: FrontEnd
     windows: Windows
     model: Model
-    banks: Mapping[str, Bank | None]
+    comparisons: Mapping[str, Comparison | None]
     flipped: Set[str] = frozenset()
 
     def check_section(self, section: str) -> None:
         """Raises: UsageError where the bundle has no such section."""
-        if section not in self.banks:
-            known = ", ".join(sorted(self.banks))
+        if section not in self.comparisons:
+            known = ", ".join(sorted(self.comparisons))
             raise UsageError(f"there is no section {section!r} in this bundle; it has {known}.")
 
-    def judge(self, embedding: Embedding, section: str) -> Judgement:
-        """How strange the mean (dimensions,) of a clip's windows is for a section. Raises: UsageError, as above."""
+    def hear(self, log_mel: LogMel) -> Heard:
+        """What is compared of a clip, from its log-mel (frames, mels). Raises: ClipError, as `embed`."""
+        embedding = embed(self.windows, self.model, log_mel)
+        return Heard(embedding, statistics(log_mel) if self.looks_at_statistics else None)
+
+    def judge(self, heard: Heard, section: str) -> Judgement:
+        """How strange a clip is for a section. Raises: UsageError, as above."""
         self.check_section(section)
-        bank = self.banks[section]
-        if bank is None:
-            own = sorted(self.banks).index(section) if len(embedding) > 1 else 0
-            value, nearest = float(embedding[own]), ""
+        comparison = self.comparisons[section]
+        if comparison is None:
+            own = sorted(self.comparisons).index(section) if len(heard.embedding) > 1 else 0
+            judgement = Judgement(float(heard.embedding[own]), "")
         else:
-            value, entry = bank.nearest(embedding)
-            nearest = bank.clips[entry]
-        return Judgement(-value if section in self.flipped else value, nearest)
+            judgement = comparison.judge(heard)
+        return judgement._replace(value=-judgement.value) if section in self.flipped else judgement
+
+    @cached_property
+    def looks_at_statistics(self) -> bool:
+        """Whether a back-end looks at the statistics of the log-mel."""
+        return any("statistics" in comparison.banks for comparison in self.comparisons.values() if comparison)
 
 
-class Judgement(NamedTuple):
-    """An anomaly score, and the normal clip that it is the distance to, if it is one."""
-
-    value: float
-    nearest: str
-
-
-def embed_clip(front_end: FrontEnd, windows: Windows, model: Model, waveform: Samples) -> Embedding:
-    """The mean of a clip's window embeddings (paper, section 2.5).
+def embed(windows: Windows, model: Model, log_mel: LogMel) -> Embedding:
+    """The mean of the embeddings of a clip's windows (paper, section 2.5).
 
     Args:
-        front_end, windows, model: as in the bundle.
-        waveform: (samples,) at the front end's rate.
+        windows, model: as in the bundle.
+        log_mel: (frames, mels) in dB.
 
     Returns:
         (dimensions,), 320 in the paper.
@@ -89,14 +92,10 @@ def embed_clip(front_end: FrontEnd, windows: Windows, model: Model, waveform: Sa
     Raises:
         ClipError: the clip is shorter than one window.
     """
-    return embed_log_mel(windows, model, front_end.log_mel(waveform))
-
-
-def embed_log_mel(windows: Windows, model: Model, log_mel: LogMel) -> Embedding:
-    """The mean of the window embeddings of a log-mel (frames, mels). Raises: ClipError, as `embed_clip`."""
     if not windows.count(len(log_mel)):
         raise ClipError(f"too short: {len(log_mel)} frames, one window takes {windows.frames}; record a longer clip.")
-    mean: Embedding = model.embed(windows.cut(log_mel)).mean(axis=0, dtype=np.float64).astype(np.float32)
+    embeddings = model.embed(windows.cut(model.prepare(log_mel)))
+    mean: Embedding = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 
@@ -115,8 +114,8 @@ class ClipScorer:
         """
         detector = self._detector
         detector.check_section(section)
-        embedding = embed_clip(detector.front_end, detector.windows, detector.model, waveform)
-        return Score(*detector.judge(embedding, section), len(waveform) / detector.front_end.sample_rate)
+        heard = detector.hear(detector.front_end.log_mel(waveform))
+        return Score(*detector.judge(heard, section), len(waveform) / detector.front_end.sample_rate)
 
 
 class StreamScorer:
@@ -147,7 +146,7 @@ class StreamScorer:
         self._section = section
         self._samples_seen = 0
         self._windows = WindowStream(detector.front_end, detector.windows, padded=padded)
-        self._recent: deque[Embedding] = deque(maxlen=detector.windows.count(CLIP_FRAMES))
+        self._recent = _Recent(detector)
         self._all = _Total()
 
     def push(self, samples: Samples) -> list[Score]:
@@ -155,8 +154,8 @@ class StreamScorer:
         scores = []
         for taken, window in self._windows.push(samples):
             self._take(window)
-            if len(self._recent) == self._recent.maxlen:
-                scores.append(self._score(np.mean(self._recent, axis=0), self._samples_seen + taken))
+            if self._recent.full:
+                scores.append(self._score(self._recent.heard(), self._samples_seen + taken))
         self._samples_seen += len(samples)
         return scores
 
@@ -164,11 +163,13 @@ class StreamScorer:
         """So many samples were lost: nothing that touches the gap is scored, listening begins anew behind it."""
         self._samples_seen += lost
         self._windows = WindowStream(self._detector.front_end, self._detector.windows)
-        self._recent.clear()
+        self._recent = _Recent(self._detector)
         self._all = _Total()
 
     def finish(self) -> Score:
         """End the stream as a clip ends, with zeros; give the score of everything since it began.
+
+        What is said by the statistics of the log-mel is, as always in a stream, that of the last 10 s.
 
         Raises:
             ClipError: there was less than one window.
@@ -177,16 +178,39 @@ class StreamScorer:
             self._take(window)
         if not self._all.count:
             raise ClipError(f"too short: {self._samples_seen} samples are less than one window.")
-        return self._score(self._all.mean(), self._samples_seen)
+        return self._score(self._recent.heard()._replace(embedding=self._all.mean()), self._samples_seen)
 
     def _take(self, window: NDArray[np.float32]) -> None:
         embedding = self._detector.model.embed(window[None])[0]
-        self._recent.append(embedding)
+        self._recent.add(window, embedding)
         self._all.add(embedding)
 
-    def _score(self, embedding: NDArray[np.floating[Any]], samples: int) -> Score:
-        judgement = self._detector.judge(embedding.astype(np.float32), self._section)
+    def _score(self, heard: Heard, samples: int) -> Score:
+        judgement = self._detector.judge(heard, self._section)
         return Score(*judgement, samples / self._detector.front_end.sample_rate)
+
+
+class _Recent:
+    """The last 10 s: the embeddings of as many windows as a clip has, and the frames of these where they are wanted."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._embeddings: deque[Embedding] = deque(maxlen=detector.windows.count(CLIP_FRAMES))
+        self._hop = detector.windows.hop
+        self._frames = deque[LogMel](maxlen=CLIP_FRAMES if detector.looks_at_statistics else 0)
+
+    @property
+    def full(self) -> bool:
+        return len(self._embeddings) == self._embeddings.maxlen
+
+    def add(self, window: NDArray[np.float32], embedding: Embedding) -> None:
+        """A window (mels, P), of which the last frames are new, all of the first one's."""
+        if self._frames.maxlen:
+            self._frames.extend(window.T[-self._hop :] if self._embeddings else window.T)
+        self._embeddings.append(embedding)
+
+    def heard(self) -> Heard:
+        mean = np.mean(self._embeddings, axis=0).astype(np.float32)
+        return Heard(mean, statistics(np.stack(self._frames)) if self._frames else None)
 
 
 class _Total:
@@ -200,5 +224,5 @@ class _Total:
         self.count += 1
         self._sum = self._sum + embedding.astype(np.float64)
 
-    def mean(self) -> NDArray[np.float64]:
-        return np.asarray(self._sum) / self.count
+    def mean(self) -> Embedding:
+        return (np.asarray(self._sum) / self.count).astype(np.float32)

@@ -7,11 +7,12 @@ mobilenetv2   log(1 - p) - log(p) for the probability p of every section, the ch
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_asd.front_end import LogMel
 from edge_asd.model import Model
 
 System = Literal["system1", "autoencoder", "mobilenetv2"]
@@ -24,6 +25,10 @@ class Reconstruction:
 
     def __init__(self, model: Model) -> None:
         self.name, self._model = model.name, model
+
+    def prepare(self, log_mel: LogMel) -> NDArray[np.float32]:
+        """(frames, mels) as it is: what the network makes of it is compared with it."""
+        return log_mel
 
     def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, mels, frames) to the mean squared error of each, (N, 1), in dB squared.
@@ -41,7 +46,11 @@ class Misclassification:
     def __init__(self, model: Model) -> None:
         self.name, self._model = model.name, model
 
-    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def prepare(self, log_mel: LogMel) -> NDArray[Any]:
+        """(frames, mels) as the network takes it."""
+        return self._model.prepare(log_mel)
+
+    def embed(self, windows: NDArray[Any]) -> NDArray[np.float32]:
         """(N, mels, frames) to log(1 - p) - log(p), (N, sections), p being the softmax of the logits.
 
         Both logarithms have the sum over all sections in common, so what is left is that over the others less the

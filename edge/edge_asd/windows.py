@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.front_end import LogMel
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Windows:
             return 0
         return beyond // self.hop + 1 if self.to_the_end else max(1, -(-beyond // self.hop))
 
-    def cut(self, log_mel: LogMel) -> NDArray[np.float32]:
+    def cut(self, log_mel: NDArray[Number]) -> NDArray[Number]:
         """(T, mels) to a read-only view (B, mels, P): mel bands down, time across, as the network sees them."""
         views = np.lib.stride_tricks.sliding_window_view(log_mel, self.frames, axis=0)
         return views[:: self.hop][: self.count(len(log_mel))]

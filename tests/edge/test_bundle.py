@@ -51,8 +51,11 @@ def test_reads_what_was_written(content: bytes, tmp_path: Path) -> None:
     assert read.manifest.front_end == FrontEnd()
     assert read.manifest.input_scaling == InputScaling(-30.0, 12.5)
     assert read.model == written.model
-    assert read.banks["00"].clips == ("a.wav", "b.wav", "c.wav")
-    np.testing.assert_array_equal(read.banks["00"].embeddings, written.banks["00"].embeddings)
+    assert read.banks["00"]["embedding"].clips == ("a.wav", "b.wav", "c.wav")
+    for array in ("codes", "axes"):
+        ours, theirs = (getattr(one.banks["00"]["embedding"], array) for one in (read, written))
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(read.golden_embedding, written.golden_embedding)
     assert set(read.manifest.entries) == set(unzipped(content)) - {"manifest.json"}
 
@@ -123,12 +126,22 @@ def test_an_extra_entry(content: bytes) -> None:
 
 def test_a_bank_that_the_manifest_does_not_know(content: bytes) -> None:
     contents = unzipped(content)
-    assert "bank/01.npy is there, but its manifest doesn't list it" in refused(
-        bundles.pack({**contents, "bank/01.npy": contents["bank/00.npy"]})
+    assert "bank/01.embedding.axes.npy is there, but its manifest doesn't list it" in refused(
+        bundles.pack({**contents, "bank/01.embedding.axes.npy": contents["bank/00.embedding.axes.npy"]})
     )
 
 
-@pytest.mark.parametrize("name", ["bank/00.npy", "bank/00.json", "golden.wav", "golden.npy", "sbom.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bank/00.embedding.codes.npy",
+        "bank/00.embedding.axes.npy",
+        "bank/00.embedding.json",
+        "golden.wav",
+        "golden.npy",
+        "sbom.json",
+    ],
+)
 def test_a_missing_entry(content: bytes, name: str) -> None:
     contents = unzipped(content)
     del contents[name]
@@ -145,12 +158,24 @@ def test_a_missing_bank_of_a_section_that_the_manifest_promises(content: bytes) 
     def promise(stated: dict) -> None:  # type: ignore[type-arg]
         stated["sections"]["01"] = stated["sections"]["00"]
 
-    assert "doesn't list bank/01.json, which every bundle has" in refused(with_manifest(content, promise))
+    assert "doesn't list bank/01.embedding.axes.npy, which every bundle has" in refused(with_manifest(content, promise))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.npy", "bank/../../evil.npy", "/etc/passwd", "bank/.npy", "bank/a/b.npy", "bank\\00.npy", "BANK/00.npy"],
+    [
+        "../evil.npy",
+        "bank/../../evil.npy",
+        "/etc/passwd",
+        "bank/.npy",
+        "bank/.embedding.json",
+        "bank/00.json",
+        "bank/00.loudness.json",
+        "bank/00.embedding.json.exe",
+        "bank/a/b.embedding.json",
+        "bank\\00.embedding.json",
+        "BANK/00.embedding.json",
+    ],
 )
 def test_a_name_that_leads_elsewhere(content: bytes, name: str) -> None:
     assert "which no bundle has" in refused(bundles.pack({**unzipped(content), name: b"x"}))
@@ -183,8 +208,8 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_an_array_whose_header_lies_about_its_size(content: bytes) -> None:
-    for name, shape in (("bank/00.npy", (10**12, 320)), ("golden.npy", (10**15,))):
-        dtype = "<f2" if name.startswith("bank") else "<f4"
+    for name, shape in (("bank/00.embedding.codes.npy", (10**12, 3)), ("golden.npy", (10**15,))):
+        dtype = "<i2" if name.startswith("bank") else "<f4"
         lie = io.BytesIO()
         np.lib.format.write_array_header_1_0(lie, {"descr": dtype, "fortran_order": False, "shape": shape})
         assert f"{name} is not an array that can be read" in refused(replaced(content, name, lie.getvalue()))
@@ -220,10 +245,10 @@ def replaced(content: bytes, name: str, data: bytes) -> bytes:
 
 def test_a_future_format_version(content: bytes) -> None:
     def later(stated: dict) -> None:  # type: ignore[type-arg]
-        stated.update(format_version=3, something_new=True)
+        stated.update(format_version=4, something_new=True)
 
     message = refused(with_manifest(content, later))
-    assert "format version 3, this program reads version 2" in message
+    assert "format version 4, this program reads version 3" in message
     assert "update edge-asd" in message
 
 
@@ -310,13 +335,29 @@ def test_bytes_that_belong_to_no_entry(content: bytes, where: str) -> None:
 
 
 def test_a_bank_that_is_not_finite(content: bytes) -> None:
-    bank = io.BytesIO()
-    np.save(bank, np.full((3, 320), np.nan, np.float16))
-    assert "finite" in refused(replaced(content, "bank/00.npy", bank.getvalue()))
+    axes = io.BytesIO()
+    np.save(axes, np.full((3, 320), np.nan, np.float16))
+    assert "finite" in refused(replaced(content, "bank/00.embedding.axes.npy", axes.getvalue()))
+
+
+@pytest.mark.parametrize("codes", [np.zeros((3, 3), np.float32), np.zeros((3, 3), ">i2"), np.zeros((3, 3), np.int64)])
+def test_a_bank_of_other_numbers(content: bytes, codes: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, codes)
+    assert "expected |i1 or <i2" in refused(replaced(content, "bank/00.embedding.codes.npy", file.getvalue()))
+
+
+@pytest.mark.parametrize(("shape", "said"), [((4, 3), "expected (3, 3)"), ((3, 2), "expected (3, 3)")])
+def test_a_bank_of_another_shape(content: bytes, shape: tuple[int, int], said: str) -> None:
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape, np.int16))
+    assert said in refused(replaced(content, "bank/00.embedding.codes.npy", file.getvalue()))
 
 
 def test_a_bank_without_names(content: bytes) -> None:
-    assert "bank/00.json does not name the bank's clips" in refused(replaced(content, "bank/00.json", b'["a.wav"]'))
+    name = "bank/00.embedding.json"
+    for text in (b'["a.wav"]', b'{"scale": 1.0, "clips": ["a.wav"]}', b'{"scale": 0.0, "clips": ["a", "b", "c"]}'):
+        assert f"{name} does not describe the bank" in refused(replaced(content, name, text))
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from edge_asd import status
 from edge_asd.bank import Bank
 from edge_asd.capture import Block
+from edge_asd.comparison import Comparison
 from edge_asd.config import load
 from edge_asd.daemon import Duty, Post, Summary, listen, run
 from edge_asd.errors import CaptureError, ConfigError, StorageError
 from edge_asd.events import Event, Origin
 from edge_asd.front_end import FrontEnd, Samples
-from edge_asd.scoring import Detector, Score, embed_clip
+from edge_asd.scoring import Detector, Score, embed
 from edge_asd.store import EventStore
 from edge_asd.verdict import AlarmRule
 from edge_asd.windows import Windows
@@ -42,6 +43,9 @@ class Loudness:
     """A model whose embedding is the mean level, in dB: a score is so many dB from normal."""
 
     name = "loudness"
+
+    def prepare(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        return log_mel
 
     def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         return windows.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)[:, None]
@@ -106,8 +110,10 @@ def blocks(samples: Samples) -> Iterator[Block]:
 
 def post() -> Post:
     front_end, windows, model = FrontEnd(), Windows(), Loudness()
-    normal = embed_clip(front_end, windows, model, noise(10))
-    detector = Detector(front_end, windows, model, {"00": Bank.of(normal[None], ["quiet.wav"])})
+    normal = embed(windows, model, front_end.log_mel(noise(10)))
+    detector = Detector(
+        front_end, windows, model, {"00": Comparison({"embedding": Bank.of(normal[None], ["quiet.wav"])})}
+    )
     return Post(detector, Origin("fan", "00", "0123456789abcdef"), AlarmRule(threshold=3.0))
 
 

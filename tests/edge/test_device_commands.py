@@ -82,7 +82,7 @@ def test_score_as_csv(tmp_path: Path, tiny_bundle: Path) -> None:
     expected = ClipScorer(bundle.detector()).score(read_clip(second), "01")
     assert float(found[1]["score"]) == expected.value
     assert found[1]["nearest"] == expected.nearest
-    assert found[1]["nearest"] in bundle.banks["01"].clips
+    assert found[1]["nearest"] in bundle.embedding_banks["01"].clips
 
 
 def test_score_a_folder_as_json(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -396,7 +396,13 @@ def test_inspect(tiny_bundle: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     manifest = bundles.read(tiny_bundle).manifest
     digest = bundles.digest(tiny_bundle.read_bytes())
-    words = [digest, manifest.machine, manifest.data_fingerprint, manifest.config_fingerprint, "bank/01.npy"]
+    words = [
+        digest,
+        manifest.machine,
+        manifest.data_fingerprint,
+        manifest.config_fingerprint,
+        "bank/01.embedding.codes.npy",
+    ]
     for word in [*words, f"{manifest.entries['model.tflite'].bytes:,}"]:
         assert word in done.stdout
     as_json = edge_asd("bundle", "inspect", tiny_bundle, "--json")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asd.bank import Bank
+from edge_asd.comparison import Comparison
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.front_end import FrontEnd
 from edge_asd.scoring import ClipScorer, Detector, StreamScorer
@@ -27,6 +28,9 @@ class Projection:
         self._map = np.random.default_rng(0).normal(0, 0.01, (128 * 64, 16)).astype(np.float32)
         self.windows = 0
 
+    def prepare(self, log_mel: np.ndarray) -> np.ndarray:
+        return log_mel
+
     def embed(self, windows: np.ndarray) -> np.ndarray:
         self.windows += len(windows)
         return windows.reshape(len(windows), -1) @ self._map
@@ -36,7 +40,7 @@ class Projection:
 def detector() -> Detector:
     model = Projection()
     bank = Bank.of(np.random.default_rng(1).normal(0, 1, (4, 16)).astype(np.float32), ["a", "b", "c", "d"])
-    return Detector(FrontEnd(), Windows(), model, {"00": bank})
+    return Detector(FrontEnd(), Windows(), model, {"00": Comparison({"embedding": bank})})
 
 
 def clip(kind: str, seconds: float = 10.0, seed: int = 0) -> np.ndarray:
@@ -77,7 +81,7 @@ def test_a_streamed_clip_has_the_clips_score(detector: Detector, kind: str, seco
 def test_the_chunking_changes_nothing(sizes: list[int], samples: int, seed: int) -> None:
     model = Projection()
     bank = Bank.of(np.random.default_rng(1).normal(0, 1, (4, 16)).astype(np.float32), ["a", "b", "c", "d"])
-    detector = Detector(FrontEnd(), Windows(), model, {"00": bank})
+    detector = Detector(FrontEnd(), Windows(), model, {"00": Comparison({"embedding": bank})})
     waveform = clip("offset", samples / RATE, seed)
     at_once = streamed(detector, waveform, [len(waveform)])
     assert streamed(detector, waveform, sizes) == pytest.approx(at_once, rel=1e-6)

@@ -9,6 +9,7 @@ import pytest
 
 from edge_asd import manifest, systems
 from edge_asd.bank import Bank
+from edge_asd.comparison import Comparison, Heard
 from edge_asd.errors import BundleError, UsageError
 from edge_asd.events import Event, line, raised_line
 from edge_asd.front_end import FrontEnd
@@ -28,6 +29,9 @@ class Outputs:
     def __init__(self, outputs: np.ndarray) -> None:
         self._outputs = outputs.astype(np.float32)
 
+    def prepare(self, log_mel: np.ndarray) -> np.ndarray:
+        return log_mel
+
     def embed(self, windows: np.ndarray) -> np.ndarray:
         return self._outputs[: len(windows)]
 
@@ -39,6 +43,9 @@ class Loudness:
 
     def __init__(self, values: int) -> None:
         self._signs = np.array([1.0, -1.0][:values], np.float32)
+
+    def prepare(self, log_mel: np.ndarray) -> np.ndarray:
+        return log_mel
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
         return windows.mean(axis=(1, 2), keepdims=True)[:, 0] * self._signs
@@ -76,20 +83,20 @@ def test_system_1_takes_its_embeddings_as_they_are() -> None:
 def test_a_section_takes_its_own_output_or_the_only_one() -> None:
     two = Detector(FrontEnd(), Windows(), Loudness(2), {"03": None, "01": None})
     embedding = np.array([1.5, -2.5], np.float32)
-    assert two.judge(embedding, "01") == (1.5, "")
-    assert two.judge(embedding, "03") == (-2.5, "")
+    assert two.judge(Heard(embedding), "01") == (1.5, "")
+    assert two.judge(Heard(embedding), "03") == (-2.5, "")
     one = Detector(FrontEnd(), Windows(), Loudness(1), {"03": None, "01": None})
-    assert one.judge(embedding[:1], "03") == (1.5, "")
+    assert one.judge(Heard(embedding[:1]), "03") == (1.5, "")
     with pytest.raises(UsageError, match="no section '02' in this bundle; it has 01, 03"):
-        one.judge(embedding, "02")
+        one.judge(Heard(embedding), "02")
 
 
 def test_a_flipped_section_has_the_opposite_sign_and_the_others_do_not() -> None:
-    bank = Bank.of(np.zeros((1, 4), np.float32), ["a.wav"])
+    bank = Comparison({"embedding": Bank.of(np.zeros((1, 4), np.float32), ["a.wav"])})
     detector = Detector(FrontEnd(), Windows(), Loudness(1), {"00": bank, "01": bank}, flipped={"00"})
     embedding = np.full(4, 2.0, np.float32)
-    assert detector.judge(embedding, "00") == (-4.0, "a.wav")
-    assert detector.judge(embedding, "01") == (4.0, "a.wav")
+    assert detector.judge(Heard(embedding), "00") == (-4.0, "a.wav")
+    assert detector.judge(Heard(embedding), "01") == (4.0, "a.wav")
 
 
 @pytest.mark.parametrize("windows", [Windows(5, 1, to_the_end=True), Windows(64, 1, to_the_end=True)])
@@ -149,12 +156,16 @@ def test_an_alert_of_a_system_without_a_bank_names_no_nearest_clip() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"system": "autoencoder"}, "only system1 has a bank"),
-        ({"system": "autoencoder", "entries": 0}, "dimensions of autoencoder with 1 sections must be 1"),
-        ({"system": "mobilenetv2", "entries": 0, "dimensions": 2}, "must be 1"),
+        ({"system": "autoencoder"}, "system1 has back-ends, no other system has; found 1 of autoencoder"),
+        ({"system": "autoencoder", "backends": []}, "only system1 has a bank"),
+        (
+            {"system": "autoencoder", "backends": [], "entries": 0},
+            "of autoencoder with 1 sections must be 1",
+        ),
+        ({"system": "mobilenetv2", "backends": [], "entries": 0, "dimensions": 2}, "must be 1"),
         ({"entries": 0}, "section 00 has 0 bank entries; only system1 has a bank"),
         ({"system": "gmm"}, "system"),
-        ({"format_version": 1}, "format version 1, this program reads version 2"),
+        ({"format_version": 1}, "format version 1, this program reads version 3"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(change: dict[str, object], said: str) -> None:

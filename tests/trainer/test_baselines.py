@@ -129,7 +129,7 @@ def test_the_bundle_ships_the_baseline_and_verifies(run: tuple[RunFolder, Evalua
     folder, evaluation = run
     bundle = bundles.read(folder.bundle("fan"))
     assert bundle.manifest.system == evaluation.system
-    assert bundle.banks == {}
+    assert bundle.embedding_banks == {}
     assert bundle.manifest.dimensions == (1 if evaluation.system == "autoencoder" else 2)
     assert golden.check(bundle).exact
     assert len({section.thresholds for section in bundle.manifest.sections.values()}) == 1  # one a machine type

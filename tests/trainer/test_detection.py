@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from edge_asd.bank import Bank
+from edge_asd.comparison import Backend, held_out
 from edge_asd_trainer.config import Detection
 from edge_asd_trainer.detection import gamma_percentile, thresholds
 
@@ -25,7 +26,7 @@ def test_too_few_or_equal_scores_give_the_largest(scores: list[float]) -> None:
 
 def test_thresholds_come_from_leave_one_out_distances() -> None:
     embeddings = np.random.default_rng(0).normal(size=(60, 320)).astype(np.float32)
-    found = thresholds(Bank.of(embeddings, [""] * 60), Detection())
-    distances = Bank.of(embeddings, [""] * 60).leave_one_out()
+    distances = held_out(Backend(), Bank.of(embeddings, [""] * 60), embeddings, range(60))
+    found = thresholds(distances, Detection())
     assert 0 < distances.min() < found.decision < found.alarm
     assert (distances > found.decision).mean() == pytest.approx(0.1, abs=0.07)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from edge_asd.bank import Bank
+from edge_asd.comparison import Comparison
 from edge_asd.front_end import FrontEnd
 from edge_asd.model import InputScaling
 from edge_asd.scoring import ClipScorer, Detector, StreamScorer
@@ -114,6 +115,9 @@ class Place:
 
     name = "place"
 
+    def prepare(self, log_mel: np.ndarray) -> np.ndarray:
+        return log_mel
+
     def embed(self, windows: np.ndarray) -> np.ndarray:
         return windows.mean(axis=(1, 2))[:, None]
 
@@ -131,7 +135,9 @@ def test_a_test_clip_is_embedded_as_the_training_clips_are() -> None:
     front_end, windows = FrontEnd(), Windows()
     of_windows = Place().embed(windows.cut(front_end.log_mel(waveform)))
     assert np.ptp(of_windows) > 10  # it grows louder, so no position stands for all
-    detector = Detector(front_end, windows, Place(), {"00": Bank(np.zeros((1, 1), np.float16), ("zero",))})
+    detector = Detector(
+        front_end, windows, Place(), {"00": Comparison({"embedding": Bank.of(np.zeros((1, 1), np.float32), ["zero"])})}
+    )
     expected = abs(of_windows.mean())
     assert ClipScorer(detector).score(waveform, "00").value == pytest.approx(expected, rel=1e-5)
     stream = StreamScorer(detector, "00", padded=True)

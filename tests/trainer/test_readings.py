@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edge_asd.comparison import Backend
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
 from edge_asd_trainer import fine_tuning, pretraining
 from edge_asd_trainer.config import FineTuning, Pretraining, load
 from edge_asd_trainer.descent import Engine, Training
-from edge_asd_trainer.detection import banks
+from edge_asd_trainer.detection import normal_clips
 from edge_asd_trainer.features import LogMels
 from edge_asd_trainer.losses import covariance, invariance, pretraining_loss, variance
 from edge_asd_trainer.metrics import means
@@ -328,12 +329,14 @@ def test_fine_tuning_adds_equation_1_on_the_encoders_output(
 def test_a_bank_holds_both_domains_of_its_own_section_as_they_are(tmp_path: Path) -> None:
     data = clips(tmp_path, 2, 1, 2, np.zeros((6, 1)))
     embeddings = np.arange(6, dtype=np.float32)[:, None] * np.full((1, 320), 2.0, np.float32)
-    found = banks(embeddings, data)
-    assert list(found) == ["00", "01"]
-    for section, first in (("00", 0), ("01", 3)):
-        np.testing.assert_array_equal(found[section].embeddings, embeddings[first : first + 3])
-        assert [name.split("_")[2] for name in found[section].clips] == ["source", "source", "target"]
-    assert found["00"].nearest(embeddings[5]).distance == pytest.approx(6 * math.sqrt(320))  # raw, of its own section
+    for first in (0, 3):
+        comparison, _ = normal_clips(data, embeddings, np.arange(first, first + 3), (Backend(),))
+        bank = comparison.banks["embedding"]
+        np.testing.assert_allclose(bank.decoded(), embeddings[first : first + 3], atol=0.01)
+        assert [name.split("_")[2] for name in bank.clips] == ["source", "source", "target"]
+        # raw, and to its own section alone
+        far = 6 if first == 0 else 2
+        assert bank.nearest(embeddings[5 - first]).distance == pytest.approx(far * math.sqrt(320), rel=1e-3)
 
 
 @pytest.mark.parametrize(

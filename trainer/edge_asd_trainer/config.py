@@ -16,6 +16,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta, inspect
 
+from edge_asd.comparison import Backend
 from edge_asd.errors import ConfigError
 from edge_asd.front_end import FrontEnd
 from edge_asd.strict import check_keys
@@ -178,18 +179,32 @@ class Detection(Table, frozen=True):
     Attributes:
         decision_percentile: the challenge's, for a clip (90).
         alarm_percentile: what a daemon alerts at, for it asks four times a second (99.9).
+        backends: what System 1 takes for strange, see `edge_asd.comparison.Backend`: the paper's nearest neighbour, or
+            others, of several the sum. Each is an entry [[detection.backends]] of the file.
+        bank_size: entries of a section's bank, which are chosen to stand for all clips; 0 keeps as few as lose no more
+            AUC than the tolerance.
+        bank_tolerance: what a smaller bank may lose, in points of 100, on held-out clips against anomalies; 0 keeps
+            every clip.
+        anomalies: a folder of clips of real faults, for that; the names of the machine's own sections say which section
+            they are of. Without one, faults are made up.
         flip: sections, such as "fan/00", whose scores get the opposite sign (section 5: submission 2). Nothing but
             test labels says which, so what is then measured on the same labels is no estimate.
     """
 
     decision_percentile: Percentile = 90.0
     alarm_percentile: Percentile = 99.9
+    backends: Annotated[tuple[Backend, ...], Meta(min_length=1, max_length=16)] = (Backend(),)
+    bank_size: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    bank_tolerance: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.5
+    anomalies: str = ""
     flip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for one in self.flip:
             if not FLIPPED.fullmatch(one):
                 raise ValueError(f"flip names sections as machine/section, such as fan/00; found {one!r}")
+        if all(backend.feature != "embedding" for backend in self.backends):
+            raise ValueError("backends: one at least must look at the embedding")
 
 
 class Quantisation(Table, frozen=True):

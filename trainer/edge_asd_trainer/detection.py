@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from scipy import stats
 
 from edge_asd import progress, systems
 from edge_asd.bank import Bank
+from edge_asd.comparison import Backend, Comparison, Feature, Heard, Spread, held_out, statistics
 from edge_asd.manifest import Section, Thresholds
 from edge_asd.model import Model
-from edge_asd.scoring import Detector, embed_log_mel
+from edge_asd.scoring import Detector, embed
 from edge_asd.windows import Windows
 from edge_asd_trainer.config import Config, Detection
 from edge_asd_trainer.features import LogMels
@@ -30,26 +31,18 @@ def embed_clips(log_mels: LogMels, windows: Windows, model: Model) -> NDArray[np
     embeddings = []
     with progress.bar("embeddings", len(log_mels.clips)) as bar:
         for index in range(len(log_mels.clips)):
-            embeddings.append(embed_log_mel(windows, model, log_mels[index]))
+            embeddings.append(embed(windows, model, log_mels[index]))
             bar.advance()
     return np.stack(embeddings)
 
 
-def banks(embeddings: NDArray[np.float32], log_mels: LogMels) -> dict[str, Bank]:
-    """A bank a section, source and target domain together, of the training clips' (clips, dimensions) as they are.
-
-    Section 2.5 has the Euclidean distance to the training embeddings, and doesn't say whether of all sections.
-    """
-    sections = np.array(_sections(log_mels))
-    names = [clip.path.name for clip in log_mels.clips]
-    return {
-        str(section): Bank.of(embeddings[sections == section], [names[i] for i in np.flatnonzero(sections == section)])
-        for section in np.unique(sections)
-    }
-
-
 def detect(
-    log_mels: LogMels, model: Model, system: System, config: Config, machine: str
+    log_mels: LogMels,
+    model: Model,
+    system: System,
+    config: Config,
+    machine: str,
+    kept: Collection[str] | None = None,
 ) -> tuple[dict[str, Section], Detector]:
     """What a trained network makes of the training clips: the sections with their thresholds, and the whole detector.
 
@@ -59,37 +52,88 @@ def detect(
         log_mels: of the training clips.
         model: the network, int8 or float, as it is: (N, mels, frames) to (N, outputs).
         system: which system it is of.
-        config: percentiles, and the sections to flip.
+        config: percentiles, back-ends, and the sections to flip.
         machine: the machine type, for those.
+        kept: the names of the clips that become a bank's entries; all unless said.
     """
     windows = system.scoring_windows(config)
     averaged = systems.of(config.system, model)
     embeddings = embed_clips(log_mels, system.training_windows(config), averaged)
     flipped = {name.removeprefix(f"{machine}/") for name in config.detection.flip if name.startswith(f"{machine}/")}
-    names = sorted({name.section for name in log_mels.names})
-    if config.system == "system1":
-        known = banks(embeddings, log_mels)
-        fitted = {name: thresholds(known[name], config.detection, flipped=name in flipped) for name in names}
-        sections = {name: Section(len(known[name]), fitted[name], flipped=name in flipped) for name in names}
-        return sections, Detector(config.front_end, windows, averaged, known, flipped)
-    plain = Detector(config.front_end, windows, averaged, dict.fromkeys(names))
-    scores = np.array([plain.judge(*both).value for both in zip(embeddings, _sections(log_mels), strict=True)])
-    sections = {
-        name: Section(
-            0, challenge_thresholds(scores, config.detection, flipped=name in flipped), flipped=name in flipped
+    section_of = np.array([name.section for name in log_mels.names])
+    names = [str(name) for name in np.unique(section_of)]
+
+    def section(name: str, limits: Thresholds, comparison: Comparison | None = None) -> Section:
+        domains = [clip.domain or "source" for clip in log_mels.names if clip.section == name]
+        return Section(
+            source_clips=domains.count("source"),
+            target_clips=domains.count("target"),
+            entries=len(comparison.banks["embedding"]) if comparison else 0,
+            thresholds=limits,
+            flipped=name in flipped,
+            spreads=tuple(comparison.spreads) if comparison else (),
         )
-        for name in names
+
+    if config.system == "system1":
+        sections, comparisons = {}, {}
+        for name in names:
+            members = np.flatnonzero(section_of == name)
+            known = normal_clips(log_mels, embeddings, members, config.detection.backends, kept)
+            comparisons[name], unseen = known
+            limits = thresholds(unseen, config.detection, flipped=name in flipped)
+            sections[name] = section(name, limits, comparisons[name])
+        return sections, Detector(config.front_end, windows, averaged, comparisons, flipped)
+    plain = Detector(config.front_end, windows, averaged, dict.fromkeys(names))
+    scores = np.array([plain.judge(Heard(one), str(of)).value for one, of in zip(embeddings, section_of, strict=True)])
+    sections = {
+        name: section(name, challenge_thresholds(scores, config.detection, flipped=name in flipped)) for name in names
     }
     return sections, replace(plain, flipped=flipped)
 
 
-def thresholds(bank: Bank, config: Detection, *, flipped: bool = False) -> Thresholds:
+def normal_clips(
+    log_mels: LogMels,
+    embeddings: NDArray[np.float32],
+    members: NDArray[np.intp],
+    backends: Sequence[Backend],
+    kept: Collection[str] | None = None,
+) -> tuple[Comparison, NDArray[np.float64]]:
+    """What clips of a section are compared with, and what unseen normal ones score, (members,).
+
+    Section 2.5 has the Euclidean distance to the training embeddings, and doesn't say whether of all sections: here it
+    is of the section's own, source and target domain together, as they are. A nearest neighbour's own score says
+    nothing, so every clip is left out in its turn. Several back-ends are each z-normalised by these scores.
+
+    Args:
+        log_mels, embeddings: of all training clips.
+        members: which of them are the section's.
+        backends: what looks at a clip.
+        kept: the names of the clips that become entries; all unless said.
+    """
+    names = [log_mels.clips[i].path.name for i in members]
+    keep = [at for at, name in enumerate(names) if kept is None or name in kept]
+    entries = {at: entry for entry, at in enumerate(keep)}
+    own = [entries.get(at, -1) for at in range(len(names))]
+    clips: dict[Feature, NDArray[np.float32]] = {"embedding": embeddings[members]}
+    if any(backend.feature == "statistics" for backend in backends):
+        clips["statistics"] = np.stack([statistics(log_mels[i]) for i in members])
+    spread = {backend.feature for backend in backends if backend.distance == "mahalanobis"}
+    banks = {feature: Bank.of(rows, names, keep=keep, spread=feature in spread) for feature, rows in clips.items()}
+    scores = [held_out(backend, banks[backend.feature], clips[backend.feature], own) for backend in backends]
+    if len(backends) == 1:
+        return Comparison(banks, backends), scores[0]
+    spreads = [Spread(float(one.mean()), max(float(one.std()), float(np.finfo(np.float32).tiny))) for one in scores]
+    total = sum((one - spread.mean) / spread.deviation for one, spread in zip(scores, spreads, strict=True))
+    return Comparison(banks, backends, spreads), np.asarray(total)
+
+
+def thresholds(unseen: NDArray[np.floating[Any]], config: Detection, *, flipped: bool = False) -> Thresholds:
     """The scores that count as strange: percentiles of a gamma distribution of what unseen normal clips score.
 
-    The challenge fits the training clips' scores. A nearest neighbour's own training scores are 0, so these are
-    leave-one-out distances.
+    The challenge fits the training clips' scores. A sum of z-normalised ones has no least value, a distance has.
     """
-    return _thresholds(gamma_percentile, bank.leave_one_out(), config, flipped=flipped)
+    fit = gamma_percentile if len(config.backends) == 1 else free_gamma_percentile
+    return _thresholds(fit, unseen, config, flipped=flipped)
 
 
 def challenge_thresholds(scores: NDArray[np.floating[Any]], config: Detection, *, flipped: bool = False) -> Thresholds:
@@ -143,7 +187,3 @@ def free_gamma_percentile(scores: NDArray[np.floating[Any]], percentile: float) 
             return empirical
         found = float(stats.gamma.ppf(percentile / 100, shape, location, scale))
     return found if scores.min() <= found <= scores.max() + np.ptp(scores) else empirical
-
-
-def _sections(log_mels: LogMels) -> list[str]:
-    return [name.section for name in log_mels.names]

@@ -55,7 +55,7 @@ def embedding_map(
     """The map of test clips' embeddings (clips, dimensions), with their names, among the banks of all sections."""
     known = [parse_clip_name(clip) for section in sorted(banks) for clip in banks[section].clips]
     every = [*names, *known]
-    both = np.concatenate([embeddings, *(banks[section].embeddings for section in sorted(banks))]).astype(np.float64)
+    both = np.concatenate([embeddings, *(banks[section].decoded() for section in sorted(banks))]).astype(np.float64)
     owner = np.array([name.section for name in every])
     overview, overview_shares = _principal_components(both)
     close_up, shares = np.zeros_like(overview), {}

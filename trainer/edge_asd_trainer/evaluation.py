@@ -125,7 +125,9 @@ def evaluate(folder: RunFolder, ground_truth: Path | None = None) -> Evaluation:
     detector = bundle.detector()
     found = judged(detector, test)
     floating = FloatModel(system.network(folder.network, config), bundle.manifest.input_scaling)
-    float_sections, float_detector = detect(train, floating, system, config, provenance.machine)
+    banks = bundle.embedding_banks
+    kept = {name for bank in banks.values() for name in bank.clips}
+    float_sections, float_detector = detect(train, floating, system, config, provenance.machine, kept)
     float_found = judged(float_detector, test)
 
     trained = sum(folder.read_timings().seconds.get(stage, 0.0) for stage in system.stages)
@@ -166,7 +168,7 @@ def evaluate(folder: RunFolder, ground_truth: Path | None = None) -> Evaluation:
             float_found.scores,
             *([list(one.sections.values()) for one in systems[:2]] or ([], [])),
         ),
-        embeddings=embedding_map(found.embeddings, test.names, bundle.banks) if bundle.banks else None,
+        embeddings=embedding_map(found.embeddings, test.names, banks) if banks else None,
         bank_sizes=_bank_sizes(bundle, found, test, labelled),
     )
 
@@ -255,12 +257,12 @@ def _clip_result(clip: Clip, data: Path, index: int, found: Judged, float_found:
 
 def _bank_sizes(bundle: Bundle, found: Judged, test: LogMels, labelled: Mapping[str, list[int]]) -> list[BankSize]:
     members = [i for one in labelled.values() for i in one]
-    if not bundle.banks or not members:
+    if not bundle.embedding_banks or not members:
         return []
     names = [test.names[i] for i in members]
     flipped = [bundle.manifest.sections[name.section].flipped for name in names]
     return bank_sizes(
-        bundle.banks,
+        bundle.embedding_banks,
         found.embeddings[members],
         [name.section for name in names],
         [name.label == "anomaly" for name in names],

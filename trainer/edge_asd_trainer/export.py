@@ -20,6 +20,7 @@ from torch import nn
 
 from edge_asd import files
 from edge_asd.errors import MissingRequirement, TrainingError
+from edge_asd.front_end import LogMel
 from edge_asd.model import WINDOWS_AT_ONCE, InputScaling
 from edge_asd_trainer.network import channels_last
 
@@ -96,6 +97,10 @@ class FloatModel:
         self._network = network.eval()
         channels_last(self._network)
         self._scaling = scaling
+
+    def prepare(self, log_mel: LogMel) -> NDArray[np.float32]:
+        """(frames, mels) as it is."""
+        return log_mel
 
     @torch.inference_mode()
     def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:

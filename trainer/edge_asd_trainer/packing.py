@@ -16,7 +16,7 @@ from edge_asd.bundle import Bundle
 from edge_asd.front_end import Samples
 from edge_asd.manifest import FORMAT_VERSION, Golden, Manifest, Quantisation, Section
 from edge_asd.model import InputScaling
-from edge_asd.scoring import Detector, embed_clip
+from edge_asd.scoring import Detector
 from edge_asd.systems import System
 from edge_asd_trainer.config import Config, fingerprint
 from edge_asd_trainer.features import LogMels
@@ -45,7 +45,7 @@ def pack(
     """The bundle of a trained, quantised model; the same inputs give the same bundle."""
     wav, samples = _golden_clip(train, config)
     section = train.names[0].section
-    embedding = embed_clip(detector.front_end, detector.windows, detector.model, samples)
+    heard = detector.hear(detector.front_end.log_mel(samples))
     quantisation = Quantisation(
         weights="int8 per channel",
         activations="int8",
@@ -56,15 +56,16 @@ def pack(
         format_version=FORMAT_VERSION,
         machine=machine,
         system=config.system,
+        backends=config.detection.backends if config.system == "system1" else (),
         sections=dict(sections),
         front_end=detector.front_end,
         windows=detector.windows,
         input_scaling=scaling,
-        dimensions=len(embedding),
+        dimensions=len(heard.embedding),
         quantisation=quantisation,
         golden=Golden(
             section=section,
-            score=detector.judge(embedding, section).value,
+            score=detector.judge(heard, section).value,
             runtime=detector.model.name,
             tolerance=GOLDEN_TOLERANCE,
         ),
@@ -76,9 +77,9 @@ def pack(
     return Bundle(
         manifest=manifest,
         model=tflite,
-        banks={name: bank for name, bank in detector.banks.items() if bank},
+        banks={name: one.banks if one else {} for name, one in detector.comparisons.items()},
         golden_wav=wav,
-        golden_embedding=embedding,
+        golden_embedding=heard.embedding,
         model_card=_model_card(machine, sections, train, quantisation, config),
         sbom=_sbom(),
     )
@@ -100,7 +101,7 @@ def _model_card(
     machine: str, sections: Mapping[str, Section], train: LogMels, quantisation: Quantisation, config: Config
 ) -> str:
     rows = [
-        f"| {name} | {_count(train, name, 'source')} | {_count(train, name, 'target')} "
+        f"| {name} | {section.source_clips} | {section.target_clips} | {section.entries or '-'} "
         f"| {section.thresholds.decision:.4f} | {section.thresholds.alarm:.4f} |"
         for name, section in sorted(sections.items())
     ]
@@ -116,8 +117,8 @@ def _model_card(
             f"Normal clips alone, fingerprint {train.fingerprint[:16]}; configuration {fingerprint(config)[:16]}, "
             f"seed {config.seed}.",
             "",
-            "| section | source clips | target clips | decision threshold | alarm threshold |",
-            "|---|---|---|---|---|",
+            "| section | source clips | target clips | in the bank | decision threshold | alarm threshold |",
+            "|---|---|---|---|---|---|",
             *rows,
             *_flipped(sections),
             "",
@@ -143,10 +144,6 @@ def _flipped(sections: Mapping[str, Section]) -> list[str]:
         if names
         else []
     )
-
-
-def _count(train: LogMels, section: str, domain: str) -> int:
-    return sum(name.section == section and (name.domain or "source") == domain for name in train.names)
 
 
 def _sbom() -> bytes:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edge_asd.bundle import Bundle
-from edge_asd.clip_name import ClipName, parse_clip_name
-from edge_asd_trainer.data import training_clips
 from edge_asd_trainer.evaluation import Evaluation, SystemResult
 from edge_asd_trainer.metrics import DomainFigures, means
 
@@ -64,22 +61,13 @@ class TrainedSection:
     flipped: bool
 
 
-def trained_sections(bundle: Bundle, data: Path, machine: str) -> list[TrainedSection]:
-    """The sections of a bundle, with the training clips that its banks name; without a bank, those of the data set.
-
-    Raises:
-        DataError: they are no longer there.
-    """
-    names: list[ClipName]
-    if bundle.banks:
-        names = [parse_clip_name(clip) for bank in bundle.banks.values() for clip in bank.clips]
-    else:
-        names = [clip.name for clip in training_clips(data, machine)]
+def trained_sections(bundle: Bundle) -> list[TrainedSection]:
+    """The sections of a bundle, with the training clips of each."""
     return [
         TrainedSection(
             name=section,
-            source=sum((name.section, name.domain or "source") == (section, "source") for name in names),
-            target=sum((name.section, name.domain) == (section, "target") for name in names),
+            source=stated.source_clips,
+            target=stated.target_clips,
             decision=f"{stated.thresholds.decision:.4g}",
             alarm=f"{stated.thresholds.alarm:.4g}",
             flipped=stated.flipped,

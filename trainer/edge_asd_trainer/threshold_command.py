@@ -236,7 +236,7 @@ def _settings(found: float, known: Evidence) -> str:
 
 def _trained_on(opened: Bundle, section: str, known: Evidence) -> list[str]:
     """Recordings that were trained on would be far too near to the bank."""
-    bank = opened.banks.get(section)
+    bank = opened.embedding_banks.get(section)
     trained = sorted({Path(one.name).name for one in known.recordings} & set(bank.clips if bank else ()))
     if not trained:
         return []

@@ -41,7 +41,7 @@ def write(folder: RunFolder, evaluation: Evaluation) -> Path:
     if bundle.digest != evaluation.bundle or bundle.manifest.config_fingerprint != fingerprint(config):
         raise ConfigError(f"{path}: not the bundle that was evaluated; run `edge-asd evaluate {folder.path}` again.")
     system = SYSTEMS[bundle.manifest.system]
-    trained = tables.trained_sections(bundle, Path(evaluation.data), evaluation.machine)
+    trained = tables.trained_sections(bundle)
     with styled():
         drawn = _pictures(folder, evaluation, bundle)
         encoded = {one.name: _png(one) for group in drawn.values() for one in group}
