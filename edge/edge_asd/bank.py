@@ -27,7 +27,7 @@ LARGEST_ERROR = 0.015  # of a distance to the nearest entry, over the smallest s
 AXES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320)
 MOST_TRIED = 1000  # clips, in each half of those whose distances are compared
 ROWS_AT_ONCE = 2048  # that are widened, so that a large bank takes no more memory than it has
-FEW = 200  # entries that are compared in float64 without further ado
+FEW = 400  # entries that are compared in float64 without further ado
 MOST_VARIANCE = 0.7
 SMALLEST_RANGE = 1e-6  # of coordinates, where the clips are all the same
 

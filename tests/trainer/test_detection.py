@@ -30,3 +30,17 @@ def test_thresholds_come_from_leave_one_out_distances() -> None:
     found = thresholds(distances, Detection())
     assert 0 < distances.min() < found.decision < found.alarm
     assert (distances > found.decision).mean() == pytest.approx(0.1, abs=0.07)
+
+
+def test_of_flipped_scores_a_tenth_of_normal_clips_lies_above_the_threshold_too() -> None:
+    unseen = np.random.default_rng(0).gamma(5.0, 1.0, 60)
+    found = thresholds(unseen, Detection(), flipped=True)
+    assert found.decision == -gamma_percentile(unseen, 10)
+    assert (-unseen > found.decision).mean() == pytest.approx(0.1, abs=0.05)
+
+
+def test_a_sum_of_back_ends_may_lie_below_zero() -> None:
+    both = Detection(backends=(Backend(), Backend(distance="mahalanobis")))
+    unseen = np.random.default_rng(0).normal(0, 1, 500)
+    assert thresholds(unseen, both).decision == pytest.approx(1.28, abs=0.2)
+    assert thresholds(unseen - 10, both).alarm < 0

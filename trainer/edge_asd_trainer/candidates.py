@@ -10,13 +10,14 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_asd import progress
 from edge_asd.audio import read_clip
 from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.scoring import Detector
 from edge_asd_trainer.baselines.statistics import Statistics
 from edge_asd_trainer.config import Detection
 from edge_asd_trainer.data import Clip
-from edge_asd_trainer.detection import embed_clips, free_gamma_percentile
+from edge_asd_trainer.detection import free_gamma_percentile
 from edge_asd_trainer.features import LogMels
 
 CLIPS_TIMED = 5
@@ -54,8 +55,13 @@ class Judged:
 
 def judged(detector: Detector, test: LogMels) -> Judged:
     """Judge every clip against its own section."""
-    embeddings = embed_clips(test, detector.windows, detector.model)
-    judgements = [detector.judge(e, name.section) for name, e in zip(test.names, embeddings, strict=True)]
+    heard = []
+    with progress.bar("test clips", len(test.clips)) as bar:
+        for index in range(len(test.clips)):
+            heard.append(detector.hear(test[index]))
+            bar.advance()
+    judgements = [detector.judge(one, name.section) for name, one in zip(test.names, heard, strict=True)]
+    embeddings = np.stack([one.embedding for one in heard])
     scores = np.array([judgement.value for judgement in judgements])
     return Judged(embeddings, scores, [judgement.nearest for judgement in judgements])
 

@@ -15,6 +15,7 @@ from sklearn.covariance import ShrunkCovariance
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
+from edge_asd.comparison import statistics
 from edge_asd.front_end import LogMel
 from edge_asd_trainer.features import LogMels
 
@@ -61,11 +62,6 @@ class Statistics:
         return scores
 
 
-def mean_and_deviation(log_mel: LogMel) -> Features:
-    """Mean and standard deviation over time of every band: (2 x mels,)."""
-    return np.concatenate([log_mel.mean(axis=0), log_mel.std(axis=0)])
-
-
 def weighted_ranks(log_mel: LogMel) -> Features:
     """Global weighted ranking pooling: of every band its frames from loud to soft, weighted by r ** n, (mels,).
 
@@ -98,7 +94,7 @@ def gaussian_mixture(train: Features) -> Callable[[Features], Scores]:
 
 
 SYSTEMS = (
-    Statistics("log-mel statistics, 1-NN", mean_and_deviation, nearest_neighbour),
-    Statistics("log-mel statistics, Mahalanobis", mean_and_deviation, mahalanobis),
+    Statistics("log-mel statistics, 1-NN", statistics, nearest_neighbour),
+    Statistics("log-mel statistics, Mahalanobis", statistics, mahalanobis),
     Statistics("log-mel GWRP, Gaussian mixture", weighted_ranks, gaussian_mixture),
 )
