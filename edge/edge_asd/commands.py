@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +39,8 @@ def register(line: CommandLine) -> None:
     line.app.command()(run)
     line.app.command("status")(show_status)
     line.app.command("events")(show_events)
+    line.app.command()(bench)
+    line.app.command()(doctor)
     line.group("bundle").command()(inspect)
     line.group("bundle").command()(verify)
 
@@ -48,6 +51,9 @@ def score(
     bundle: Annotated[Path, typer.Option("--bundle", "-b", help="The bundle, .easd.")],
     section: Annotated[str, typer.Option(help="Section of all clips; otherwise each file's name says it.")] = "",
     threshold: Annotated[str, typer.Option(help="decision, alarm or a number.")] = "decision",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="So many processes, where there are many clips; one a core.")
+    ] = None,
     json: Json = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit code 1 when a clip is anomalous, and all could be used.")
@@ -56,12 +62,15 @@ def score(
     """Score clips against the normal ones: CSV on standard output, with --json one object a line.
 
     A clip that can't be used is named on standard error, and the exit code is 4 in any case; the others are still
-    scored, and with --check their tally is said.
+    scored, and with --check their tally is said. What comes out is the same with any number of --jobs.
 
     Example: edge-asd score test/ --bundle fan.easd > scores.csv
     """
-    from edge_asd import bundle as bundles
-    from edge_asd import clips, progress, thresholds
+    from edge_asd import workers
+
+    with workers.one_thread():  # more gain nothing on matrices of this size, and are in the way of other processes
+        from edge_asd import bundle as bundles
+        from edge_asd import clips, progress, thresholds
 
     choice = thresholds.parse(threshold)
     opened = bundles.read(bundle)
@@ -70,22 +79,22 @@ def score(
         raise UsageError(f"{bundle}: there is no section {section!r} in it; it has {', '.join(sorted(sections))}.")
     waiting = clips.found(files)
     write = _json_line if json else _csv_writer(clips.ClipVerdict.__struct_fields__)
-    verdicts: list[str] = []
+    verdicts = Counter[str]()
 
     def take(verdict: ClipVerdict) -> None:
-        verdicts.append(verdict.verdict)
+        verdicts[verdict.verdict] += 1
         write(verdict)
 
     def tally() -> str:
-        return f"{verdicts.count('anomalous')} of {len(verdicts)} clips are anomalous."
+        return f"{verdicts['anomalous']} of {verdicts.total()} clips are anomalous."
 
     try:
-        clips.judge_all(clips.ClipJudge(opened.detector(), sections, choice), waiting, section, take)
+        clips.judge_all(opened, choice, waiting, section, take, jobs=jobs or workers.usable_cores())
     except DataError:
         if check:
             progress.say(f"edge-asd: {tally()}")
         raise
-    if check and "anomalous" in verdicts:
+    if check and verdicts["anomalous"]:
         raise CheckFailed(tally())
 
 
@@ -159,6 +168,68 @@ def show_events(
         return
     for event in _newest(folder, limit):
         _json_line(event)
+
+
+def bench(
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="The bundle, .easd.")],
+    *,
+    section: Annotated[str, typer.Option(help="For which it scores; the golden clip's.")] = "",
+    runtime: Annotated[Interpreter | None, typer.Option(help="The interpreter; whichever is installed.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="How long it measures.")] = 3.0,
+    json: Json = False,
+) -> None:
+    """How fast this device scores: front end, model, bank and the whole, of a clip and of a stream.
+
+    One thread scores the bundle's golden clip again and again. The last line says how many times faster than real time
+    it follows one stream; exit code 1 when it can't.
+
+    Example: edge-asd bench --bundle fan.easd
+    """
+    from edge_asd import workers
+
+    with workers.one_thread():
+        from edge_asd import bundle as bundles
+        from edge_asd import speed
+
+    found = speed.measure(bundles.read(bundle), section, runtime.value if runtime else None, seconds)
+    if json:
+        _json_line(found)
+    else:
+        for text in speed.lines(found):
+            typer.echo(text)
+    if not found.keeps_up:
+        raise CheckFailed(f"{bundle}: this device {speed.verdict(found)}; try `edge-asd doctor --bundle {bundle}`.")
+
+
+def doctor(
+    *,
+    config: Annotated[Path | None, typer.Option(help="The device.toml that says which bundle and interpreter.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="The bundle, .easd, without a device.toml.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What is wrong with this device, and what to do about it: interpreters, bundle, speed.
+
+    Each interpreter is tried in a process of its own, with a bundle for a second. Exit code 1 when something is a
+    problem; a warning, for what works but could be better, leaves with 0.
+
+    Example: edge-asd doctor --config device.toml
+    """
+    from edge_asd import doctor as diagnosis
+
+    if config and bundle:
+        raise UsageError("say either --config device.toml, which names the bundle, or --bundle FILE.")
+    findings = diagnosis.examine(config, bundle)
+    if json:
+        _json_line(findings)
+    else:
+        for finding in findings:
+            for text in diagnosis.lines(finding):
+                typer.echo(text)
+    problems = [finding for finding in findings if finding.state == "problem"]
+    if problems:
+        raise CheckFailed(f"{len(problems)} of {len(findings)} findings are problems; the first: {problems[0].found}")
 
 
 def inspect(file: BundleFile, json: Json = False) -> None:

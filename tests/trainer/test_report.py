@@ -251,7 +251,11 @@ def evaluation_of(sections: int, domains: tuple[str, ...] = ("source", "target")
         ],
         parity=Parity(1.0, Agreement(None, None, None), Agreement(None, None, None)),
         embeddings=embedding_map(places.astype(np.float32), names, known),
-        bank_sizes=[BankSize(1, 0.5, 0.4, 0.6), BankSize(2, 0.6, 0.55, 0.7), BankSize(5, 0.8, 0.8, 0.8)],
+        bank_sizes=[
+            BankSize(1, 9000, 0.55, 0.5, 0.4, 0.6),
+            BankSize(2, 10_000, 0.65, 0.6, 0.55, 0.7),
+            BankSize(5, 13_000, 0.8, 0.8, 0.8, 0.8),
+        ],
     )
 
 
@@ -384,12 +388,15 @@ def test_float_against_int8_counts_what_is_decided_otherwise() -> None:
     assert axes.get_xlim() == axes.get_ylim()
 
 
-def test_bank_sizes_are_drawn_over_doublings_in_a_band() -> None:
+def test_bank_sizes_are_drawn_over_their_bytes_with_the_random_ones_in_a_band() -> None:
     [picture] = banks.pictures(evaluation_of(1))
     axes = picture.figure.axes[0]
-    assert axes.get_xscale() == "log"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "5"]
-    assert axes.lines[0].get_ydata() == pytest.approx([50, 60, 80])
+    [above] = axes.child_axes
+    assert [label.get_text() for label in above.get_xticklabels()] == ["1", "2", "5"]
+    drawn, chosen = axes.lines
+    assert drawn.get_ydata() == pytest.approx([50, 60, 80])
+    assert chosen.get_ydata() == pytest.approx([55, 65, 80])
+    assert chosen.get_xdata() == pytest.approx([9, 10, 13])
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (pytest.approx(40), pytest.approx(80))
     assert "80.0 % with 5" in picture.alt

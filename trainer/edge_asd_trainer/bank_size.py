@@ -1,4 +1,4 @@
-"""How many normal clips a bank needs: the AUC of ever smaller ones, drawn from it at random."""
+"""What smaller banks would reach: the AUC of ever fewer of its clips, chosen to stand for all, and drawn at random."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from edge_asd.bank import Bank
+from edge_asd_trainer.coreset import coreset
 from edge_asd_trainer.metrics import means
 
 DRAWS = 10
@@ -20,11 +21,15 @@ class BankSize(msgspec.Struct, frozen=True):
 
     Attributes:
         entries: of each section's bank, at most.
-        auc: harmonic mean over the sections of their AUC, domains together; mean over the draws.
+        bytes: that all sections' banks take in a bundle.
+        coreset: harmonic mean over the sections of their AUC, domains together, of the clips that stand for all.
+        auc: the same of clips drawn at random; mean over the draws.
         lowest, highest: of any draw.
     """
 
     entries: int
+    bytes: int
+    coreset: float
     auc: float
     lowest: float
     highest: float
@@ -37,7 +42,7 @@ def bank_sizes(
     anomalous: Sequence[bool],
     signs: NDArray[np.float64],
 ) -> list[BankSize]:
-    """Banks of 1, 2, 4, ... entries and the whole ones, ten draws each; the draws are the same at every call.
+    """Banks of 1, 2, 4, ... entries and the whole ones, coresets and ten draws each, the same at every call.
 
     Args:
         banks: by section.
@@ -50,19 +55,38 @@ def bank_sizes(
     distances = {name: _distances(banks[name], embeddings[section == name]) for name in sorted(set(sections))}
     largest = max((rows.shape[1] for rows in distances.values()), default=0)
     sizes = [*(2**power for power in range(largest.bit_length()) if 2**power < largest), largest] if largest else []
+
+    def reached(chosen: Mapping[str, Sequence[int]]) -> float:
+        """The harmonic mean of the sections' AUC with some of the entries of each."""
+        aucs = []
+        for name, rows in distances.items():
+            scores = rows[:, chosen[name]].min(axis=1) * signs[section == name]
+            aucs.append(float(roc_auc_score(truth[section == name], scores)))
+        return means(aucs)[1]
+
     found = []
     for size in sizes:
-        draws = []
-        for draw in range(1 if size == largest else DRAWS):
-            aucs = []
-            for name, rows in distances.items():
-                random = np.random.default_rng((size, draw, rows.shape[1]))
-                some = random.choice(rows.shape[1], min(size, rows.shape[1]), replace=False)
-                scores = rows[:, some].min(axis=1) * signs[section == name]
-                aucs.append(float(roc_auc_score(truth[section == name], scores)))
-            draws.append(means(aucs)[1])
-        found.append(BankSize(size, float(np.mean(draws)), min(draws), max(draws)))
+        chosen = {name: coreset(banks[name].decoded(), size) for name in distances}
+        draws = [reached(_drawn(distances, size, draw)) for draw in range(1 if size == largest else DRAWS)]
+        taken = sum(_bytes(bank, size) for bank in banks.values())
+        found.append(BankSize(size, taken, reached(chosen), float(np.mean(draws)), min(draws), max(draws)))
     return found
+
+
+def _drawn(distances: Mapping[str, NDArray[np.float64]], size: int, draw: int) -> dict[str, Sequence[int]]:
+    """So many of every bank's entries, at random; the same ones for the same draw."""
+    chosen = {}
+    for name, rows in distances.items():
+        random, entries = np.random.default_rng((size, draw, rows.shape[1])), rows.shape[1]
+        chosen[name] = random.choice(entries, min(size, entries), replace=False).tolist()
+    return chosen
+
+
+def _bytes(bank: Bank, size: int) -> int:
+    """What a bank of so many of its entries takes in a bundle: the axes, codes and names."""
+    some = bank.clips[:size]
+    entry = bank.codes.shape[1] * bank.codes.itemsize
+    return bank.axes.nbytes + len(some) * entry + sum(len(name.encode()) + 3 for name in some)
 
 
 def _distances(bank: Bank, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -58,6 +58,15 @@ def train(
         list[str] | None,
         typer.Option(help="A section, as fan/00, whose scores get the opposite sign (submission 2); repeatable."),
     ] = None,
+    bank_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips that a section's bank keeps; otherwise as few as lose little.")
+    ] = None,
+    bank_tolerance: Annotated[
+        float | None, typer.Option(help="What a smaller bank may lose, in points of AUC; 0 keeps all.  [default: 0.5]")
+    ] = None,
+    anomalies: Annotated[
+        Path | None, typer.Option(help="Folder of clips of real faults to measure that with; else they are made up.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file, over the preset.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="One number, over both: pretraining.epochs=10; repeatable.")
@@ -78,6 +87,9 @@ def train(
     chosen = [] if system is None else [f"system={system.value}"]
     chosen += [] if seed is None else [f"seed={seed}"]
     chosen += [f"detection.flip={flip!r}"] if flip else []
+    chosen += [] if bank_size is None else [f"detection.bank_size={bank_size}"]
+    chosen += [] if bank_tolerance is None else [f"detection.bank_tolerance={bank_tolerance}"]
+    chosen += [] if anomalies is None else [f"detection.anomalies={str(anomalies.resolve())!r}"]
     numbers = load(preset, config, [*(setting or []), *chosen])
     every = machine == "all"
     wanted = [

@@ -42,6 +42,8 @@ def detect(
     system: System,
     config: Config,
     machine: str,
+    *,
+    embeddings: NDArray[np.float32] | None = None,
     kept: Collection[str] | None = None,
 ) -> tuple[dict[str, Section], Detector]:
     """What a trained network makes of the training clips: the sections with their thresholds, and the whole detector.
@@ -54,11 +56,13 @@ def detect(
         system: which system it is of.
         config: percentiles, back-ends, and the sections to flip.
         machine: the machine type, for those.
+        embeddings: of the clips, where they are known, (clips, dimensions).
         kept: the names of the clips that become a bank's entries; all unless said.
     """
     windows = system.scoring_windows(config)
     averaged = systems.of(config.system, model)
-    embeddings = embed_clips(log_mels, system.training_windows(config), averaged)
+    if embeddings is None:
+        embeddings = embed_clips(log_mels, system.training_windows(config), averaged)
     flipped = {name.removeprefix(f"{machine}/") for name in config.detection.flip if name.startswith(f"{machine}/")}
     section_of = np.array([name.section for name in log_mels.names])
     names = [str(name) for name in np.unique(section_of)]

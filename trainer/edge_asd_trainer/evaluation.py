@@ -127,7 +127,7 @@ def evaluate(folder: RunFolder, ground_truth: Path | None = None) -> Evaluation:
     floating = FloatModel(system.network(folder.network, config), bundle.manifest.input_scaling)
     banks = bundle.embedding_banks
     kept = {name for bank in banks.values() for name in bank.clips}
-    float_sections, float_detector = detect(train, floating, system, config, provenance.machine, kept)
+    float_sections, float_detector = detect(train, floating, system, config, provenance.machine, kept=kept)
     float_found = judged(float_detector, test)
 
     trained = sum(folder.read_timings().seconds.get(stage, 0.0) for stage in system.stages)

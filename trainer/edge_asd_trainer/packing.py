@@ -18,6 +18,7 @@ from edge_asd.manifest import FORMAT_VERSION, Golden, Manifest, Quantisation, Se
 from edge_asd.model import InputScaling
 from edge_asd.scoring import Detector
 from edge_asd.systems import System
+from edge_asd_trainer.bank_choice import BankChoice
 from edge_asd_trainer.config import Config, fingerprint
 from edge_asd_trainer.features import LogMels
 
@@ -41,6 +42,7 @@ def pack(
     sections: Mapping[str, Section],
     detector: Detector,
     cosine: float,
+    banks: BankChoice | None,
 ) -> Bundle:
     """The bundle of a trained, quantised model; the same inputs give the same bundle."""
     wav, samples = _golden_clip(train, config)
@@ -80,7 +82,7 @@ def pack(
         banks={name: one.banks if one else {} for name, one in detector.comparisons.items()},
         golden_wav=wav,
         golden_embedding=heard.embedding,
-        model_card=_model_card(machine, sections, train, quantisation, config),
+        model_card=_model_card(machine, sections, train, quantisation, config, banks),
         sbom=_sbom(),
     )
 
@@ -98,7 +100,12 @@ def _golden_clip(train: LogMels, config: Config) -> tuple[bytes, Samples]:
 
 
 def _model_card(
-    machine: str, sections: Mapping[str, Section], train: LogMels, quantisation: Quantisation, config: Config
+    machine: str,
+    sections: Mapping[str, Section],
+    train: LogMels,
+    quantisation: Quantisation,
+    config: Config,
+    banks: BankChoice | None,
 ) -> str:
     rows = [
         f"| {name} | {section.source_clips} | {section.target_clips} | {section.entries or '-'} "
@@ -121,6 +128,7 @@ def _model_card(
             "|---|---|---|---|---|---|",
             *rows,
             *_flipped(sections),
+            *(["", f"The bank keeps {banks.said()}."] if banks else []),
             "",
             "## How it is kept",
             "",

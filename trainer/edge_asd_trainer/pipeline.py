@@ -20,16 +20,17 @@ import torch
 from msgspec import structs
 
 from edge_asd import bundle as bundles
-from edge_asd import files, progress
+from edge_asd import files, progress, systems
 from edge_asd.bundle import Bundle
 from edge_asd.errors import ConfigError, DataError, UsageError
 from edge_asd.manifest import NAME
 from edge_asd.model import InputScaling, TFLiteModel
 from edge_asd_trainer.checkpoint import Checkpoint
+from edge_asd_trainer.compaction import anomalous_clips, compact
 from edge_asd_trainer.config import Compute, Config
 from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.descent import Engine
-from edge_asd_trainer.detection import detect
+from edge_asd_trainer.detection import detect, embed_clips
 from edge_asd_trainer.distributed import ALONE, Group
 from edge_asd_trainer.export import FloatModel, to_onnx, to_tflite
 from edge_asd_trainer.features import LogMels, log_mels
@@ -61,6 +62,7 @@ def train(
 
     Raises:
         UsageError: the machine's name can't go into a bundle.
+        DataError: anomalies were given, and can't be used.
         ConfigError: a batch can't be shared out among the group's processes, or a section to be flipped isn't there.
         DataError, ClipError, ClipNameError: the clips can't be used; nothing was written but the features' cache.
         TrainingError: training diverged or collapsed, or export failed.
@@ -78,7 +80,8 @@ def train(
     with group.first():
         windows = system.training_windows(config)
         train_set = log_mels(clips, config.front_end, windows, folder.features("train"), config.features.front_end)
-        task = Task(train_set, input_scaling(train_set, system, config), folder, config)
+        anomalies = anomalous_clips(config, sections, folder)
+        task = Task(train_set, anomalies, input_scaling(train_set, system, config), folder, config)
         trainings = system.trainings(task)
         if group.leads:
             write_json(folder.provenance, Provenance(str(data.resolve()), machine, preset))
@@ -116,6 +119,7 @@ def train(
         lambda _: bundles.write(path, _detection(task, system, machine)),
         config,
         machine,
+        anomalies.fingerprint if anomalies else "",
     )
     return path
 
@@ -185,8 +189,13 @@ def _detection(task: Task, system: System, machine: str) -> Bundle:
     windows = _calibration_windows(task, system)
     floating = FloatModel(system.network(folder.network, config), task.scaling)
     cosine = mean_cosine(model.embed(windows), floating.embed(windows))
-    sections, detector = detect(task.train_set, model, system, config, machine)
-    return pack(config, machine, task.train_set, task.scaling, tflite, sections, detector, cosine)
+    embeddings = embed_clips(task.train_set, system.training_windows(config), systems.of(config.system, model))
+    banks, kept = None, None
+    if config.system == "system1":
+        banks, kept = compact(task.train_set, embeddings, task.anomalies, model, config)
+        progress.say(f"bank: {banks.said()}")
+    sections, detector = detect(task.train_set, model, system, config, machine, embeddings=embeddings, kept=kept)
+    return pack(config, machine, task.train_set, task.scaling, tflite, sections, detector, cosine, banks)
 
 
 def _calibration_windows(task: Task, system: System) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

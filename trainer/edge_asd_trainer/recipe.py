@@ -20,9 +20,13 @@ from edge_asd_trainer.run_folder import RunFolder
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be trained on what: the clips' log-mels and their scaling, where results go, every number."""
+    """What is to be trained on what: the clips' log-mels and their scaling, where results go, every number.
+
+    The anomalous clips, if there are any, are not trained on: they say how small a bank may be.
+    """
 
     train_set: LogMels
+    anomalies: LogMels | None
     scaling: InputScaling
     folder: RunFolder
     config: Config
