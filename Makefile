@@ -24,7 +24,7 @@ bench: .venv/ready ## ours beside its peers, in one run; written to docs/benchma
 	$(BIN)/python -m edge_asd_trainer.bench
 
 clean: ## everything that was made here, but for the environment
-	rm -rf demo-plant dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf demo-plant dist .arm64 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
