@@ -28,7 +28,7 @@ AXES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320)
 MOST_TRIED = 1000  # clips, in each half of those whose distances are compared
 ROWS_AT_ONCE = 2048  # that are widened, so that a large bank takes no more memory than it has
 FEW = 400  # entries that are compared in float64 without further ado
-MOST_VARIANCE = 0.7
+MOST_KEPT_WIDE = 1 << 18  # codes, so 1 MB as float32
 SMALLEST_RANGE = 1e-6  # of coordinates, where the clips are all the same
 
 
@@ -47,14 +47,6 @@ class Place(NamedTuple):
 
     coordinates: NDArray[np.float64]
     rest_squared: float
-
-
-class Squares(NamedTuple):
-    """Of every entry the sum of its squared codes along the first so many axes, (entries,), and the largest sum."""
-
-    axes: int
-    sums: NDArray[np.float32]
-    largest: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +77,7 @@ class Bank:
             raise ValueError(f"a bank names every entry, found {len(self.codes)} entries, {len(self.clips)} names")
 
     @classmethod
-    def of(
-        cls,
-        embeddings: NDArray[np.float32],
-        clips: Sequence[str],
-        *,
-        keep: Sequence[int] | None = None,
-        spread: bool = False,
-    ) -> Bank:
+    def of(cls, embeddings: NDArray[np.float32], clips: Sequence[str], *, spread: bool = False) -> Bank:
         """A bank of (clips, dimensions) embeddings and the names of their clips.
 
         As many axes are kept as it takes for 99 in 100 distances to the nearest entry to be right within 1.5 % of the
@@ -100,9 +85,8 @@ class Bank:
         that suffices, else in int16. Fewer clips than there are dimensions need no more axes than clips.
 
         Args:
-            embeddings: that the axes are the principal ones of.
+            embeddings: of the entries.
             clips: their names.
-            keep: which of them become entries; all unless said.
             spread: keep besides every axis along which the clips vary by as much as counts for a Mahalanobis distance,
                 a hundredth of the mean over all dimensions.
         """
@@ -110,12 +94,11 @@ class Bank:
             raise ValueError(f"a bank needs at least one embedding, found an array of shape {embeddings.shape}")
         if len(embeddings) != len(clips):
             raise ValueError(f"a bank names every entry, found {len(embeddings)} entries, {len(clips)} names")
-        kept = range(len(clips)) if keep is None else keep
         count, kind = _needed(embeddings)
         if spread:
             count, kind = max(count, _varying(embeddings)), np.int16
         axes = _principal_axes(embeddings)[: 1 + count]
-        return _encoded(embeddings, [clips[i] for i in kept], kept, axes, kind)
+        return _encoded(embeddings, clips, axes, kind)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -139,34 +122,25 @@ class Bank:
     def nearest(self, embedding: Embedding) -> Neighbour:
         """The nearest entry to an embedding (dimensions,): k = 1, Euclidean.
 
-        No entry is nearer than it is along the few axes that carry most of the variance: those that are farther there
-        than some entry is in all are out at once, then those that are farther along all axes. What is left is compared
-        in float64, so that every device gets the same answer, bit for bit.
+        Many entries are compared in float32 by a matrix product first; those that its rounding can't tell from the
+        nearest are compared in float64, so that every device gets the same answer, bit for bit.
         """
         place = self.place(embedding)
-        candidates = np.arange(len(self))
-        for squares in (self._leading_squares, self._squares):
-            if len(candidates) > FEW:
-                candidates = self._possible(place, squares, candidates)
+        candidates = np.arange(len(self)) if len(self) <= FEW else self._possible(place)
         exact = self._exact(place, candidates)
         best = int(np.argmin(exact))
         return Neighbour(float(exact[best]), int(candidates[best]))
 
-    def _possible(self, place: Place, squares: Squares, candidates: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Those among the candidates that may be the nearest, by their float32 distances along the first axes."""
-        every = len(candidates) == len(self)
-        coordinates = place.coordinates[: squares.axes].astype(np.float32)
-        own = float(coordinates @ coordinates)
-        distances = np.empty(len(candidates), np.float32)
-        for rows in _blocks(len(candidates)):
-            some = self.codes[rows if every else candidates[rows], : squares.axes].astype(np.float32)
-            np.matmul(some, coordinates, out=distances[rows])
-        distances *= -2
-        distances += squares.sums if every else squares.sums[candidates]
-        first = float(self._exact(place, candidates[[distances.argmin()]])[0])
-        rounding = 4 * (squares.axes + 4) * float(np.finfo(np.float32).eps)
-        doubt = rounding * (squares.largest + own) + 1e-6 * place.rest_squared
-        return candidates[distances <= (first / self.scale) ** 2 - place.rest_squared - own + doubt]
+    def _possible(self, place: Place) -> NDArray[np.intp]:
+        """The entries that may be the nearest."""
+        coordinates = place.coordinates.astype(np.float32)
+        products = np.empty(len(self), np.float32)
+        for rows in _blocks(len(self)):
+            np.matmul(self._wide(rows), coordinates, out=products[rows])
+        distances = self._squares - 2 * products
+        rounding = 4 * (len(coordinates) + 4) * float(np.finfo(np.float32).eps)
+        doubt = rounding * float(self._squares.max() + coordinates @ coordinates)
+        return np.flatnonzero(distances <= distances.min() + doubt)
 
     def between(self, neighbours: int) -> NDArray[np.float32]:
         """Distances of every entry to its nearest other ones, (entries, neighbours) from near to far."""
@@ -195,21 +169,21 @@ class Bank:
         return self.axes[0].astype(np.float64), self.axes[1:].astype(np.float64)
 
     @cached_property
-    def _squares(self) -> Squares:
-        """Along all axes."""
-        return self._squares_of(len(self.axes) - 1)
+    def _squares(self) -> NDArray[np.float32]:
+        """Of every entry the sum of its squared codes, (entries,)."""
+        sums = [np.square(self.codes[rows], dtype=np.float64).sum(axis=1) for rows in _blocks(len(self))]
+        joined: NDArray[np.float32] = np.concatenate(sums).astype(np.float32)
+        return joined
+
+    def _wide(self, rows: slice) -> NDArray[np.float32]:
+        """Coordinates as a matrix product takes them; a bank that is small even so keeps them."""
+        if self.codes.size <= MOST_KEPT_WIDE:
+            return self._kept_wide[rows]
+        return self.codes[rows, :-1].astype(np.float32)
 
     @cached_property
-    def _leading_squares(self) -> Squares:
-        """Along the few axes that carry most of the entries' variance."""
-        of_axis = [np.square(self.codes[rows, :-1], dtype=np.float64).sum(axis=0) for rows in _blocks(len(self))]
-        shares = np.cumsum(np.sum(of_axis, axis=0))
-        return self._squares_of(int(np.searchsorted(shares, MOST_VARIANCE * shares[-1])) + 1 if len(shares) else 0)
-
-    def _squares_of(self, axes: int) -> Squares:
-        sums = [np.square(self.codes[rows, :axes], dtype=np.float64).sum(axis=1) for rows in _blocks(len(self))]
-        joined = np.concatenate(sums).astype(np.float32)
-        return Squares(axes, joined, float(joined.max()))
+    def _kept_wide(self) -> NDArray[np.float32]:
+        return self.codes[:, :-1].astype(np.float32)
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -222,13 +196,13 @@ def _needed(embeddings: NDArray[np.float32]) -> tuple[int, type[np.int8] | type[
     half, other = embeddings[::2][:MOST_TRIED], embeddings[1::2][:MOST_TRIED]
     if len(half) <= AXES[0]:
         return most, np.int16
-    axes, names, every = _principal_axes(half), [""] * len(half), range(len(half))
+    axes = _principal_axes(half)
     true = np.array([np.sqrt(np.square(half - one).sum(axis=1, dtype=np.float64).min()) for one in other])
     reach = float(np.linalg.norm(embeddings - axes[0].astype(np.float32), axis=1).max())
     counts = [count for count in (*AXES, most) if count <= min(len(half) - 1, most)]
     tried = ((count, kind) for count in counts for kind in (np.int8, np.int16))
     for count, kind in sorted(tried, key=lambda one: one[0] * np.dtype(one[1]).itemsize):
-        bank = _encoded(half, names, every, axes[: 1 + count], kind, reach)
+        bank = _encoded(half, [""] * len(half), axes[: 1 + count], kind, reach)
         found = np.array([bank.nearest(one).distance for one in other])
         if np.percentile(np.abs(found - true), 99) <= LARGEST_ERROR * np.percentile(true, 1):
             return count, kind
@@ -253,14 +227,13 @@ def _principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float16]:
 def _encoded(
     embeddings: NDArray[np.float32],
     clips: Sequence[str],
-    kept: Sequence[int],
     axes: NDArray[np.float16],
     kind: type[np.int8] | type[np.int16],
     reach: float = SMALLEST_RANGE,
 ) -> Bank:
-    """The kept ones of (clips, dimensions) embeddings along these axes; codes reach so far at least."""
+    """(clips, dimensions) embeddings along these axes; codes reach so far at least."""
     wide = axes.astype(np.float64)
-    centred = embeddings[list(kept)] - wide[0]
+    centred = embeddings - wide[0]
     coordinates = centred @ wide[1:].T
     rests = np.linalg.norm(centred - coordinates @ wide[1:], axis=1)
     both = np.column_stack([coordinates, rests])

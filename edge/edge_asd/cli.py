@@ -6,17 +6,13 @@ import nothing heavy until one of their commands is called, so the device starts
 
 from __future__ import annotations
 
-import logging
-import sys
-import traceback
 from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
-from rich.logging import RichHandler
 
-from edge_asd import __version__, progress
-from edge_asd.errors import EdgeAsdError
+from edge_asd import __version__, logs
+from edge_asd.ending import guarded
 
 GROUPS = {
     "data": "Data sets: make, fetch and check them.",
@@ -56,18 +52,12 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run `edge-asd`; an error of ours is one line on standard error and its branch's exit code.
+    """Run `edge-asd`."""
 
-    Any other exception is printed with its traceback, and doesn't leave with 1, which means a negative verdict.
-    """
-    try:
+    def called() -> None:
         build()()
-    except EdgeAsdError as error:
-        sys.stderr.write(f"edge-asd: {' '.join(str(error).split())}\n")
-        sys.exit(error.exit_code)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(EdgeAsdError.exit_code)
+
+    guarded(called)
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,17 +73,4 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
 ) -> None:
-    start_logging(verbose=verbose)
-
-
-def start_logging(*, verbose: bool = False) -> None:
-    """Log lines go to standard error, as everything for people does; in worker processes too."""
-    handler: logging.Handler = logging.StreamHandler()
-    if progress.console.is_terminal:  # elsewhere rich would break lines at 80 columns
-        handler = RichHandler(console=progress.console, show_path=False, show_time=False, show_level=verbose)
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        handlers=[handler],
-        force=True,
-    )
+    logs.start(verbose=verbose)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +18,6 @@ from edge_asd.errors import CheckFailed, DataError, UsageError
 if TYPE_CHECKING:
     from edge_asd.clips import ClipVerdict
     from edge_asd.events import Event
-    from edge_asd.scoring import Score
 
 
 class Interpreter(StrEnum):
@@ -109,23 +109,10 @@ def run(
 
     Example: edge-asd run --config device.toml
     """
-    from edge_asd import config as settings
-    from edge_asd import daemon, progress
+    from edge_asd import daemon_process
 
-    def tell_score(score: Score) -> None:
-        if json:
-            _json_line({"kind": "score", "seconds": score.seconds, "score": score.value, "nearest": score.nearest})
-
-    def tell_change(kind: str, event: Event) -> None:
-        if json:
-            _json_line({"kind": kind, "event": event})
-
-    summary = daemon.run(settings.load(config), on_score=tell_score, on_change=tell_change)
-    end = "stopped" if summary.stopped else "end of the recording"
-    progress.say(
-        f"{end}: {summary.heard_seconds:.1f} s heard, {summary.scores} scores, {summary.alerts} alerts"
-        + (f", {summary.lost_samples} samples lost" if summary.lost_samples else "")
-    )
+    verbose = logging.getLogger().isEnabledFor(logging.DEBUG)
+    daemon_process.become(config, json=json, verbose=verbose)
 
 
 def show_status(state: State = None, config: Config = None, json: Json = False) -> None:

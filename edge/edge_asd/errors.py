@@ -16,7 +16,7 @@
     └── DownloadError       11   a download failed, or brought something that is refused
 
 A message is one sentence or two: what was found, what was expected, where, and how to mend it.
-The command line prints it on one line and leaves with the branch's code (`edge_asd.cli`). An exception from outside
+The command line prints it on one line and leaves with the branch's code (`edge_asd.ending`). An exception from outside
 this tree is a fault in the program: its traceback is printed.
 """
 

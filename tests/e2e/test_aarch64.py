@@ -16,6 +16,7 @@ from edge_asd import bundle as bundles
 from edge_asd import golden
 from edge_asd.errors import MissingRequirement
 from edge_asd_trainer.bench.arm64 import Arm64, arm64
+from edge_asd_trainer.bench.instructions import count
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +75,15 @@ def test_clips_score_the_same_bytes(pi: Arm64, tiny_bundle: Path, plant: Path, e
     assert here.returncode == there.returncode == 0, there.stderr
     assert len(here.stdout.splitlines()) > 4
     assert there.stdout == here.stdout
+
+
+def test_listening_takes_few_instructions(pi: Arm64, tiny_bundle: Path) -> None:
+    """They are the same at every run: 20 million for a second of sound, 2 % of a core at 1 GHz and one a cycle."""
+    try:
+        counted = count(pi, tiny_bundle, hops=2)
+    except MissingRequirement as error:
+        missing(str(error))
+        raise AssertionError from error  # not reached
+    parts = sum(counted[part] for part in ("front end", "model", "bank"))
+    assert 0 < parts < 1.1 * counted["listening"]
+    assert 5 < counted["listening"] < 30

@@ -78,15 +78,6 @@ def test_an_outlier_does_not_coarsen_the_others() -> None:
         assert bank.nearest(x).distance == pytest.approx(true_distances(embeddings, x).min(), rel=0.05)
 
 
-def test_some_are_kept_along_the_axes_of_all() -> None:
-    embeddings = embeddings_of(60)
-    bank = Bank.of(embeddings, names(60), keep=[3, 41])
-    assert bank.clips == ("clip_3.wav", "clip_41.wav")
-    np.testing.assert_array_equal(bank.axes, Bank.of(embeddings, names(60)).axes)
-    x = embeddings_of(1, seed=1)[0]
-    np.testing.assert_allclose(bank.distances(x), true_distances(embeddings[[3, 41]], x), rtol=0.05)
-
-
 def test_between_are_the_distances_to_the_nearest_others() -> None:
     embeddings = embeddings_of(30)
     found = Bank.of(embeddings, names(30)).between(4)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from common import MOMENT
 from edge_asd import bundle as bundles
@@ -35,6 +36,17 @@ def test_a_coreset_has_a_clip_of_every_state() -> None:
     chosen = coreset(states(240), STATES)
     assert sorted(index % STATES for index in chosen) == list(range(STATES))
     assert chosen == sorted(set(chosen)) == coreset(states(240), STATES)
+
+
+def test_rounding_does_not_say_which_of_two_clips_stands_for_both() -> None:
+    random = np.random.default_rng(0)
+    pairs = np.repeat(random.normal(0, 5, (8, 320)), 2, axis=0) + random.normal(0, 0.3, (16, 320))
+    from_all = np.linalg.norm(pairs - pairs.mean(axis=0), axis=1).reshape(8, 2)
+    nearer = (2 * np.arange(8) + from_all.argmin(axis=1)).tolist()
+    assert 0 < sum(index % 2 for index in nearer) < 8
+    for order in (np.arange(320), *(np.random.default_rng(seed).permutation(320) for seed in range(5))):
+        # the same distances, but for the order in which they are summed
+        assert coreset(pairs[:, order].astype(np.float32), 8) == nearer
 
 
 def test_a_coreset_stands_nearer_to_all_than_clips_at_random() -> None:
@@ -72,6 +84,45 @@ def test_where_every_clip_counts_all_are_kept() -> None:
     found = choose({"00": clips}, {"00": faulty}, paired=True, tolerance=0.5)
     assert found.entries == 0
     assert "no smaller bank loses less than 0.5 points" in found.said()
+
+
+def of_loss(*losses: float) -> NDArray[np.float64]:
+    """The AUC of banks of 8, 16, ... that lose so many points, a little more or less in each fold, and of the whole."""
+    aucs = 0.9 - np.array([*losses, 0.0]) / 100
+    return aucs + np.array([[0.001], [-0.001]] * 5) * ([1.0] * len(losses) + [0.0])
+
+
+@pytest.mark.parametrize(
+    ("losses", "entries"),
+    [
+        ((0.1, 0.1, 0.1), 8),
+        ((-0.4, 2.0, 0.1), 32),  # eight passed by luck: twice as many fail
+        ((3.0, 0.1, 2.0), 0),
+        ((3.0, 0.48, 0.1), 32),  # an error of 0.03 is more than is left of the tolerance
+    ],
+)
+def test_a_size_is_good_enough_where_all_larger_ones_are(
+    losses: tuple[float, ...], entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_asd_trainer.bank_choice._aucs", lambda *_, **__: of_loss(*losses))
+    found = choose({"00": states(64)}, {"00": states(64)}, paired=True, tolerance=0.5)
+    assert found.entries == entries
+
+
+def test_what_a_bank_seems_to_gain_makes_up_for_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    aucs = 0.9 + np.array([[0.05, 0.0, 0.0], [-0.03, 0.0, 0.0]] * 5)  # a point more, and an error of 1.3
+    monkeypatch.setattr("edge_asd_trainer.bank_choice._aucs", lambda *_, **__: aucs)
+    assert choose({"00": states(32)}, {"00": states(32)}, paired=True, tolerance=0.5).entries == 16
+
+
+@pytest.mark.parametrize("more", [1, 500])
+def test_of_many_clips_as_many_are_measured_with_as_of_fewer(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_asd_trainer.bank_choice.MOST_CLIPS", 100)
+    clips = np.random.default_rng(0).normal(size=(100 + more, 3)).astype(np.float32)
+    faulty = clips + np.random.default_rng(1).normal(0, 0.6, clips.shape).astype(np.float32)
+    found = choose({"00": clips}, {"00": faulty}, paired=True, tolerance=100)
+    assert [one.entries for one in found.tried] == [8, 16, 32, 64]
+    assert found.tried[-1].loss != 0  # a bank of 64 is not all that there is
 
 
 def test_real_faults_need_not_be_as_many_as_clips() -> None:

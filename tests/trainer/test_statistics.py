@@ -84,8 +84,8 @@ def test_a_larger_bank_finds_more_and_the_whole_one_is_the_detectors() -> None:
     assert found[-1].auc > 0.98
     assert found[-1].auc == found[-1].lowest == found[-1].highest == found[-1].coreset
     assert [one.bytes for one in found] == sorted(one.bytes for one in found)
-    bank_entry = bank.codes.shape[1] * bank.codes.itemsize
-    assert found[-1].bytes - found[0].bytes == 39 * (bank_entry + 3)
+    assert found[-1].bytes == bank.codes.nbytes + bank.axes.nbytes + 40 * len('"",')
+    assert found[0].bytes < found[-1].bytes / 3
     assert all(one.lowest <= one.auc <= one.highest for one in found)
     flipped = bank_sizes({"00": bank}, embeddings, ["00"] * 80, [False] * 40 + [True] * 40, -np.ones(80))
     assert flipped[-1].auc == pytest.approx(1 - found[-1].auc)

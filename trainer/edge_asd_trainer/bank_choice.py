@@ -3,7 +3,9 @@
 Where an AUC can be measured: the training clips are dealt into folds, each fold is held out in its turn, the others are
 the whole bank, and a coreset of them a smaller one. Held-out clips are the normal ones; the anomalous ones are clips
 of real faults where the user has some, else the held-out clips with a fault made up. A smaller bank is good enough
-where its loss of AUC, and one standard error of it over folds and sections, stay within the tolerance.
+where its loss of AUC, and one standard error of it over folds and sections, stay within the tolerance, and those of all
+larger ones do too: of many sizes one may pass by luck. What a bank seems to gain is luck as well, and counts as nothing
+lost.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from edge_asd_trainer.coreset import coreset
 FOLDS = 5
 FEWEST_CLIPS = 20  # of a section; of fewer a fold says nothing
 SMALLEST = 8
-MOST_CLIPS = 1000  # of a section that are measured with; more only take time
+MOST_CLIPS = 1000  # of a section that are measured with; of more, these are the whole bank
 CHANCE = 0.55  # a whole bank that tells no better than this says nothing of smaller ones
 
 Embeddings = NDArray[np.float32]
@@ -86,8 +88,9 @@ def choose(
     tried = [Tried(*each) for each in zip(sizes, losses.mean(axis=0).tolist(), errors.tolist(), strict=True)]
     if whole < CHANCE:
         return BankChoice(0, f"the whole banks tell no better than chance, AUC {100 * whole:.1f} %", whole, tried)
-    for one in tried:
-        if one.loss + one.error <= tolerance:
+    good = [max(one.loss, 0.0) + one.error <= tolerance for one in tried]
+    for at, one in enumerate(tried):
+        if all(good[at:]):
             why = f"loses {one.loss:.2f} ± {one.error:.2f} points of an AUC of {100 * whole:.1f} %"
             return BankChoice(one.entries, why, whole, tried)
     return BankChoice(0, f"no smaller bank loses less than {tolerance:g} points", whole, tried)
@@ -95,7 +98,7 @@ def choose(
 
 def _aucs(normal: Embeddings, faulty: Embeddings, sizes: Sequence[int], *, paired: bool) -> NDArray[np.float64]:
     """(folds, sizes + 1): the AUC of banks of these sizes, and of the whole one, on some of many clips."""
-    some = slice(None, None, -(-len(normal) // MOST_CLIPS))
+    some = np.linspace(0, len(normal) - 1, min(len(normal), MOST_CLIPS)).round().astype(np.intp)
     normal, faulty = normal[some], faulty[some] if paired else faulty
     fold_of = np.random.default_rng(0).permutation(len(normal)) % FOLDS
     rows = []

@@ -68,7 +68,7 @@ def bank_sizes(
     for size in sizes:
         chosen = {name: coreset(banks[name].decoded(), size) for name in distances}
         draws = [reached(_drawn(distances, size, draw)) for draw in range(1 if size == largest else DRAWS)]
-        taken = sum(_bytes(bank, size) for bank in banks.values())
+        taken = sum(_bytes(banks[name], entries) for name, entries in chosen.items())
         found.append(BankSize(size, taken, reached(chosen), float(np.mean(draws)), min(draws), max(draws)))
     return found
 
@@ -82,11 +82,11 @@ def _drawn(distances: Mapping[str, NDArray[np.float64]], size: int, draw: int) -
     return chosen
 
 
-def _bytes(bank: Bank, size: int) -> int:
-    """What a bank of so many of its entries takes in a bundle: the axes, codes and names."""
-    some = bank.clips[:size]
-    entry = bank.codes.shape[1] * bank.codes.itemsize
-    return bank.axes.nbytes + len(some) * entry + sum(len(name.encode()) + 3 for name in some)
+def _bytes(bank: Bank, entries: Sequence[int]) -> int:
+    """What a bank of some of its entries takes in a bundle: axes, codes and names."""
+    names = [bank.clips[entry] for entry in entries]
+    alone = Bank.of(bank.decoded()[list(entries)], names)
+    return alone.axes.nbytes + alone.codes.nbytes + sum(len(name.encode()) + 3 for name in names)
 
 
 def _distances(bank: Bank, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -122,7 +122,8 @@ def normal_clips(
     if any(backend.feature == "statistics" for backend in backends):
         clips["statistics"] = np.stack([statistics(log_mels[i]) for i in members])
     spread = {backend.feature for backend in backends if backend.distance == "mahalanobis"}
-    banks = {feature: Bank.of(rows, names, keep=keep, spread=feature in spread) for feature, rows in clips.items()}
+    kept_names = [names[at] for at in keep]
+    banks = {feature: Bank.of(rows[keep], kept_names, spread=feature in spread) for feature, rows in clips.items()}
     scores = [held_out(backend, banks[backend.feature], clips[backend.feature], own) for backend in backends]
     if len(backends) == 1:
         return Comparison(banks, backends), scores[0]

@@ -119,7 +119,7 @@ def joined() -> Iterator[Group]:
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     try:
         group = Group(dist.get_rank(), dist.get_world_size(), device)
-        progress.console.quiet = not group.leads
+        progress.be_quiet(quiet=not group.leads)
         yield group
     finally:
         dist.destroy_process_group()

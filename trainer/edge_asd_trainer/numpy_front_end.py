@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from edge_asd.cli import start_logging
+from edge_asd import logs
 from edge_asd.front_end import FrontEnd, LogMel
 from edge_asd.windows import Windows
 from edge_asd.workers import Item, Result, each
@@ -50,7 +50,7 @@ def log_mels_of(clips: Sequence[Clip], front_end: FrontEnd, windows: Windows, sh
 
 def start() -> None:
     """What every one of the processes begins with."""
-    start_logging()
+    logs.start()
     keep_freed()  # what a clip takes does for the next one
 
 

@@ -51,7 +51,7 @@ class Arm64:
     def environment(self) -> Mapping[str, str]:
         """What its Python is to find: this checkout's device code, and the wheels; one thread, as on a test machine."""
         here = Path(edge_asd.__file__).parents[1]
-        paths = os.pathsep.join([str(here), str(self.packages)])
+        paths = os.pathsep.join([str(self.packages), str(here)])
         return {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", **ONE_THREAD}
 
     def run(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:

@@ -27,6 +27,7 @@ from edge_asd_trainer.numpy_front_end import CLIPS_A_TASK, Share, log_mels_of, s
 FILES, CLIPS = 64, 512
 SECONDS = 10
 GOALS = {"librosa": 3.0, "kaldi-native-fbank": 1.0, "torchaudio": 1.0}
+ONE_THREAD_GOALS = dict.fromkeys(GOALS, 1.0)
 OURS = "ours"
 
 
@@ -61,7 +62,7 @@ def on_one_thread(effort: Effort) -> list[Row]:
         pool.each(partial(_time_on_one_thread, names), [effort.repetitions * effort.of(FILES)], 1) as results,
     ):
         [figures] = results
-    return _rows("log-mel of a clip, one thread", figures)
+    return _rows("log-mel of a clip, one thread", figures, ONE_THREAD_GOALS)
 
 
 def _for_data_set(clips: Sequence[Clip], contenders: Mapping[str, Share], effort: Effort) -> dict[str, float]:
@@ -96,7 +97,7 @@ def _their_log_mels(name: str, paths: Sequence[Path]) -> list[NDArray[np.float32
 
 
 def _time_on_one_thread(names: Sequence[str], repetitions: int) -> dict[str, float]:
-    seconds = fastest({name: partial(_contender(name), _waveform(0)) for name in names}, repetitions)
+    seconds = fastest({name: partial(_contender(name), waveform(0)) for name in names}, repetitions)
     return {name: 1e3 * value for name, value in seconds.items()}
 
 
@@ -104,7 +105,7 @@ def _start(name: str) -> None:
     """Import what a contender needs, and let it make its filters and its plans."""
     if name == OURS:
         start()
-    _contender(name)(_waveform(0))
+    _contender(name)(waveform(0))
 
 
 @cache
@@ -123,15 +124,15 @@ def _clips(files: int, count: int) -> Iterator[list[Clip]]:
         clips = []
         for number in range(files):
             path = Path(folder) / f"section_00_source_train_normal_{number:04d}.wav"
-            soundfile.write(path, _waveform(number), FrontEnd().sample_rate, subtype="PCM_16")
+            soundfile.write(path, waveform(number), FrontEnd().sample_rate, subtype="PCM_16")
             clips.append(Clip(path, parse_clip_name(path.name)))
         yield [clips[number % files] for number in range(count)]
 
 
-def _waveform(seed: int) -> Samples:
+def waveform(seed: int) -> Samples:
     """10 s of a hum under noise."""
     rng, rate = np.random.default_rng(seed), FrontEnd().sample_rate
     seconds = np.arange(SECONDS * rate) / rate
     hum = sum(0.05 * np.sin(2 * np.pi * rng.uniform(50, 4000) * seconds) for _ in range(4))
-    waveform: Samples = (hum + rng.normal(0, 0.05, len(seconds))).astype(np.float32)
-    return waveform
+    samples: Samples = (hum + rng.normal(0, 0.05, len(seconds))).astype(np.float32)
+    return samples

@@ -15,7 +15,19 @@ from edge_asd.errors import UsageError
 from edge_asd_trainer.bench.measurement import Effort, Row
 
 HEADER = ("what", "ours", "peer", "peer's", "ratio", "goal", "met")
-PACKAGES = ("numpy", "torch", "librosa", "kaldi-native-fbank", "torchaudio")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "librosa",
+    "kaldi-native-fbank",
+    "torchaudio",
+    "ai-edge-litert",
+    "onnxruntime",
+    "scikit-learn",
+    "faiss-cpu",
+    "tf_keras",
+)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,0 +1,59 @@
+"""The process of `edge-asd run`. It listens for months, so it doesn't hold what read its command line.
+
+`become` puts it in the place of the process that did, under the same number, so that whoever started that, such as
+systemd, sees one process. What typer brings along would take 20 MB of a small board's memory for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from edge_asd import logs
+from edge_asd.ending import guarded
+
+JSON, VERBOSE = "--json", "--verbose"
+
+
+def become(config: Path, *, json: bool, verbose: bool) -> NoReturn:
+    """Go on as the daemon of this configuration."""
+    flags = [flag for flag, wanted in ((JSON, json), (VERBOSE, verbose)) if wanted]
+    isolated = ["-I"] if sys.flags.isolated else []
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *isolated, "-m", __name__, str(config), *flags])  # noqa: S606
+
+
+def main(config: str, *flags: str) -> None:
+    """Listen, as `daemon.run`; what a program is to read goes to standard output."""
+    logs.start(verbose=VERBOSE in flags)
+    import msgspec
+
+    from edge_asd import config as settings
+    from edge_asd import daemon, progress
+    from edge_asd.events import Event
+    from edge_asd.scoring import Score
+
+    def tell(value: object) -> None:
+        if JSON in flags:
+            sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+            sys.stdout.flush()
+
+    def tell_score(score: Score) -> None:
+        tell({"kind": "score", "seconds": score.seconds, "score": score.value, "nearest": score.nearest})
+
+    def tell_change(kind: str, event: Event) -> None:
+        tell({"kind": kind, "event": event})
+
+    summary = daemon.run(settings.load(Path(config)), on_score=tell_score, on_change=tell_change)
+    end = "stopped" if summary.stopped else "end of the recording"
+    progress.say(
+        f"{end}: {summary.heard_seconds:.1f} s heard, {summary.scores} scores, {summary.alerts} alerts"
+        + (f", {summary.lost_samples} samples lost" if summary.lost_samples else "")
+    )
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(*sys.argv[1:]))
