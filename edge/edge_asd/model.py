@@ -85,7 +85,7 @@ class TFLiteModel:
         """Load a TFLite file.
 
         Raises:
-            MissingRequirement: no interpreter is installed.
+            MissingRequirement: no interpreter is installed, or none that works here.
             BundleError: the interpreter refuses the file, or its tensors aren't what they should be.
         """
         self.name, interpreter = installed_runtime(preferred)
@@ -95,6 +95,11 @@ class TFLiteModel:
                 self._interpreter.allocate_tensors()
             [self._input] = self._interpreter.get_input_details()
             [self._output] = self._interpreter.get_output_details()
+        except SystemError as error:  # its native part was built for another NumPy
+            raise MissingRequirement(
+                f"{self.name} doesn't work beside NumPy {np.__version__}; install another: pip install ai-edge-litert, "
+                "or pip install 'numpy<2'."
+            ) from error
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"model.tflite: {self.name} can't load it ({error}); export the bundle again.") from error
         self._batch = 0

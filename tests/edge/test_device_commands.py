@@ -440,7 +440,16 @@ def test_verify_a_bundle_that_scores_otherwise_here(tmp_path: Path, tiny_bundle:
     assert line.startswith(f"edge-asd: {other}: the golden clip scores ")
 
 
-COMMANDS = [["score"], ["run"], ["status"], ["events"], ["bundle", "inspect"], ["bundle", "verify"]]
+COMMANDS = [
+    ["score"],
+    ["run"],
+    ["status"],
+    ["events"],
+    ["bench"],
+    ["doctor"],
+    ["bundle", "inspect"],
+    ["bundle", "verify"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -57,3 +57,12 @@ def test_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scaling_that_can_not_be(scaling: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="std positive"):
         InputScaling(*scaling)
+
+
+def test_an_interpreter_that_does_not_fit_the_numpy_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built_for_another(**_: object) -> None:
+        raise SystemError("returned a result with an exception set")
+
+    monkeypatch.setattr("edge_asd.model.installed_runtime", lambda _: ("tflite-runtime 2.14.0", built_for_another))
+    with pytest.raises(MissingRequirement, match=r"tflite-runtime 2\.14\.0 doesn't work beside NumPy"):
+        TFLiteModel(b"TFL3", InputScaling())
