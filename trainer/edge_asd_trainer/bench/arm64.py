@@ -6,7 +6,6 @@ side by side, and wheels for aarch64 are laid beside them. What runs is this che
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
+from typing import IO
 
 import edge_asd
 from edge_asd import files
@@ -30,6 +30,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)), "manylinux2014_aarch64")
 FETCH_SECONDS = 600
 EMULATOR = "qemu-aarch64-static"
+ANY = "max"  # a processor with all that QEMU knows, which no Pi has: dot products, for one, came with the Pi 5
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class Arm64:
     root: Path
     packages: Path
 
-    def command(self, *arguments: str, emulator: Sequence[str] = (EMULATOR,)) -> list[str]:
-        """The words that start its Python."""
-        return [*emulator, "-L", str(self.root), str(self.root / "usr" / "bin" / f"python{PYTHON}"), *arguments]
+    def command(self, *arguments: str, cpu: str = ANY, emulator: Sequence[str] = (EMULATOR,)) -> list[str]:
+        """The words that start its Python on a processor, by QEMU's name of it: cortex-a53, cortex-a72, cortex-a76."""
+        python = self.root / "usr" / "bin" / f"python{PYTHON}"
+        return [*emulator, "-cpu", cpu, "-L", str(self.root), str(python), *arguments]
 
     def environment(self) -> Mapping[str, str]:
         """What its Python is to find: this checkout's device code, and the wheels; one thread, as on a test machine."""
@@ -54,10 +56,10 @@ class Arm64:
         paths = os.pathsep.join([str(self.packages), str(here)])
         return {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", **ONE_THREAD}
 
-    def run(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float, cpu: str = ANY) -> subprocess.CompletedProcess[str]:
         """Run its Python with these arguments, such as -m edge_asd, for so long at most."""
         return subprocess.run(
-            self.command(*arguments),
+            self.command(*arguments, cpu=cpu),
             env=self.environment(),
             capture_output=True,
             text=True,
@@ -77,32 +79,34 @@ def arm64(folder: Path, constraints: Path) -> Arm64:
         MissingRequirement: a program isn't installed here, or the packages can't be had.
         StorageError: the folder can't be written.
     """
-    for program in (EMULATOR, "apt-get", "dpkg-deb"):
+    for program in (EMULATOR, "apt-get", "dpkg-deb", "tar"):
         if not shutil.which(program):
             raise MissingRequirement(f"an arm64 userland needs {program}, which isn't installed here.")
     if not KEYRING.is_file():
         raise MissingRequirement(f"an arm64 userland needs {KEYRING} (package debian-archive-keyring).")
+    if not constraints.is_file():
+        raise MissingRequirement(f"an arm64 userland needs {constraints}; run this in the project's folder.")
     wanted = [one for one in requires("edge-asd") or [] if "extra ==" not in one]
     pinned = hashlib.sha256("\n".join([constraints.read_text(), *wanted]).encode()).hexdigest()[:16]
-    root = _made(folder / "-".join([SUITE, *PACKAGES]), _unpack_debian)
-    packages = _made(folder / f"packages-{pinned}", lambda into: _unpack_wheels(into, wanted, constraints))
+    root = made(folder / "-".join([SUITE, *PACKAGES]), _unpack_debian)
+    packages = made(folder / f"packages-{pinned}", lambda into: _unpack_wheels(into, wanted, constraints))
     return Arm64(root, packages)
 
 
-def _made(place: Path, make: Callable[[Path], None]) -> Path:
+def made(place: Path, make: Callable[[Path], None]) -> Path:
     """A folder that is whole or isn't there: what was begun and not finished is thrown away."""
     if place.is_dir():
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{place.name}.", dir=place.parent) as beside:
-            made = Path(beside) / "made"
-            made.mkdir()
-            make(made)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                made.rename(place)
+            whole = Path(beside) / "whole"
+            whole.mkdir()
+            make(whole)
+            whole.rename(place)
     except OSError as error:
-        raise files.unwritable(place, error) from error
+        if not place.is_dir():  # else another process was faster, and a folder isn't renamed onto one that holds files
+            raise files.unwritable(place, error) from error
     return place
 
 
@@ -112,7 +116,8 @@ def _unpack_debian(into: Path) -> None:
     for part in ("lists/partial", "cache/archives/partial"):
         (state / part).mkdir(parents=True)
     (state / "status").touch()
-    mirror = _run("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages").split("\n")[0]
+    sites = _run("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages").split("\n")
+    mirror = next((site for site in sites if not site.rstrip("/").endswith("-security")), sites[0])
     (state / "sources.list").write_text(f"deb [arch=arm64 signed-by={KEYRING}] {mirror} {SUITE} main\n")
     settings = {
         "Dir::State": state,
@@ -126,6 +131,7 @@ def _unpack_debian(into: Path) -> None:
         "APT::Architectures": "arm64",
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",
+        "APT::Update::Error-Mode": "any",  # else a mirror that can't be reached is only warned of
         "Acquire::Languages": "none",
         "Debug::NoLocking": "1",
     }
@@ -138,7 +144,7 @@ def _unpack_debian(into: Path) -> None:
     for archive in sorted((state / "cache" / "archives").glob("*.deb")):
         unpacked = into.parent / "unpacked.tar"
         with unpacked.open("wb") as file:
-            subprocess.run(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=file, check=True, timeout=FETCH_SECONDS)
+            _run("dpkg-deb", "--fsys-tarfile", str(archive), to=file)
         _run("tar", "-xf", str(unpacked), "-C", str(into), "--keep-directory-symlink", "--no-same-owner")
 
 
@@ -154,13 +160,20 @@ def _unpack_wheels(into: Path, wanted: Sequence[str], constraints: Path) -> None
     (ours / "entry_points.txt").write_text("[edge_asd.rooms]\ndevice = edge_asd.commands:register\n")
 
 
-def _run(*command: str) -> str:
-    """What a program says. Raises: MissingRequirement, for what fails here is what can't be fetched."""
+def _run(*command: str, to: IO[bytes] | None = None) -> str:
+    """What a program says, or nothing where that goes to a file.
+
+    Raises:
+        MissingRequirement: it failed, for what fails here is what can't be fetched.
+    """
+    output = subprocess.PIPE if to is None else to
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+        done = subprocess.run(
+            command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=FETCH_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise MissingRequirement(f"an arm64 userland: {command[0]} took more than {FETCH_SECONDS} s.") from error
     if done.returncode:
         said = " ".join(done.stderr.split())[-400:]
         raise MissingRequirement(f"an arm64 userland can't be made: {command[0]} says: {said}")
-    return done.stdout.strip()
+    return "" if to else done.stdout.strip()
