@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from functools import partial
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def test_what_a_day_of_sound_leaves_in_memory_is_seen() -> None:
     for block in source:
         kept.append(block.samples)
         if len(kept) > 2 * 16000 / 512:
-            kept.append(np.ones(250_000, np.float32))  # a leak of a megabyte
+            leak = np.frombuffer(mmap.mmap(-1, 1_000_000), np.float32)  # pages of its own, none that was freed before
+            leak.fill(1)
+            kept.append(leak)
     assert sum(len(samples) for samples in kept if len(samples) == 512) == 4 * 16000
     before, after = source.noted
     assert after - before > 20

@@ -7,6 +7,7 @@ import math
 import subprocess
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -49,6 +50,13 @@ def test_what_can_be_counted_is_counted() -> None:
     assert known.outlook(threshold).alerts <= often * known.seconds / WEEK
     assert known.outlook(scores.max()).alerts == 0
     assert known.outlook(scores.min() - 1).alerts == 1  # one that never ends
+
+
+def test_what_is_told_can_be_written_as_json() -> None:
+    known = evidence([hours_of(blocks_of_noise(720, 0))], RULE)
+    for threshold in (1.0, 1.3, 9.0):
+        outlook = known.outlook(threshold)
+        assert msgspec.json.decode(msgspec.json.encode(outlook), type=type(outlook)) == outlook
 
 
 def test_a_rarer_alarm_needs_a_higher_threshold() -> None:

@@ -128,7 +128,7 @@ class Evidence:
         per_week = alerts * WEEK / self.seconds
         if threshold >= self.tail.level:
             per_week = max(per_week, self.tail.alerts(threshold))
-        return Outlook(threshold, alerts, lasted / self.seconds, per_week)
+        return Outlook(threshold, alerts, float(lasted / self.seconds), float(per_week))
 
     def lowest_threshold(self, per_week: float) -> float:
         """The lowest threshold at which no more alerts a week (> 0) are expected, and no more were counted.
