@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_asd import json_lines
 from edge_asd.cli import CommandLine
 from edge_asd.errors import CheckFailed, DataError, UsageError
 
@@ -78,7 +79,7 @@ def score(
     if section and section not in sections:
         raise UsageError(f"{bundle}: there is no section {section!r} in it; it has {', '.join(sorted(sections))}.")
     waiting = clips.found(files)
-    write = _json_line if json else _csv_writer(clips.ClipVerdict.__struct_fields__)
+    write = json_lines.tell if json else _csv_writer(clips.ClipVerdict.__struct_fields__)
     verdicts = Counter[str]()
 
     def take(verdict: ClipVerdict) -> None:
@@ -130,7 +131,7 @@ def show_status(state: State = None, config: Config = None, json: Json = False) 
     if json:
         import msgspec
 
-        _json_line({**msgspec.structs.asdict(found), "alive": alive})
+        json_lines.tell({**msgspec.structs.asdict(found), "alive": alive})
     else:
         for line in [*status.describe(found, alive=alive), *_event_lines(folder, 3)]:
             typer.echo(line)
@@ -154,7 +155,7 @@ def show_events(
             typer.echo(line)
         return
     for event in _newest(folder, limit):
-        _json_line(event)
+        json_lines.tell(event)
 
 
 def bench(
@@ -180,7 +181,7 @@ def bench(
 
     found = speed.measure(bundles.read(bundle), section, runtime.value if runtime else None, seconds)
     if json:
-        _json_line(found)
+        json_lines.tell(found)
     else:
         for text in speed.lines(found):
             typer.echo(text)
@@ -209,7 +210,7 @@ def doctor(
         raise UsageError("say either --config device.toml, which names the bundle, or --bundle FILE.")
     findings = diagnosis.examine(config, bundle)
     if json:
-        _json_line(findings)
+        json_lines.tell(findings)
     else:
         for finding in findings:
             for text in diagnosis.lines(finding):
@@ -228,7 +229,7 @@ def inspect(file: BundleFile, json: Json = False) -> None:
 
     bundle = bundles.read(file)
     if json:
-        _json_line(bundle.manifest)
+        json_lines.tell(bundle.manifest)
         return
     from rich.console import Console
 
@@ -253,7 +254,7 @@ def verify(
 
     result = golden.check(bundles.read(file), runtime=runtime.value if runtime else None)
     if json:
-        _json_line(result)
+        json_lines.tell(result)
     else:
         agreement = "bit for bit" if result.exact else f"largest difference in the embedding {result.largest_step:.3g}"
         typer.echo(
@@ -288,13 +289,6 @@ def _event_lines(folder: Path, count: int) -> list[str]:
     from edge_asd.events import line
 
     return [line(event) for event in _newest(folder, count)] or ["no events"]
-
-
-def _json_line(value: object) -> None:
-    import msgspec
-
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()
 
 
 def _csv_writer(columns: Sequence[str]) -> Callable[[ClipVerdict], None]:

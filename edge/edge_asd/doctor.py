@@ -21,14 +21,13 @@ from edge_asd import golden, speed, workers
 from edge_asd.bundle import Bundle
 from edge_asd.errors import BundleError, ConfigError, MissingRequirement, StorageError
 from edge_asd.golden import GoldenResult
-from edge_asd.model import Runtime, installed_runtime
+from edge_asd.model import RUNTIMES, Runtime, installed_runtime, package_of
 from edge_asd.native_output import silenced
 from edge_asd.speed import Speed
 
 TRIAL_SECONDS = 1.0
 CLEARLY_SLOWER = 1.5  # times as long; less is chance
 ENOUGH = 2.0  # times that a device should keep up, for it does other things too
-PACKAGES: dict[Runtime, str] = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # as they are preferred
 
 State = Literal["ok", "warning", "problem"]
 
@@ -99,7 +98,7 @@ def examine(config: Path | None = None, bundle: Path | None = None) -> list[Find
                 section = ""
         except BundleError as error:
             findings.append(_problem("bundle", str(error), "Until then the daemon doesn't start."))
-    trials = [_tried(runtime, readable, section) for runtime in PACKAGES]
+    trials = [_tried(runtime, readable, section) for runtime in RUNTIMES]
     return [*findings, *diagnose(trials, preferred)]
 
 
@@ -137,14 +136,14 @@ def _taken(trial: Trial, trials: Sequence[Trial], *, asked_for: bool) -> Finding
     usable = [one for one in trials if one is not trial and not one.refusal]
     if trial.refusal:
         found = f"The device takes {trial.name} ({reason}), which can't be used: {trial.refusal}."
-        todo = f"Install it anew: pip install --force-reinstall {PACKAGES[trial.runtime]}"
+        todo = f"Install it anew: pip install --force-reinstall {package_of(trial.runtime)}"
         return _problem("interpreter", found, _setting(usable[0]) if usable else todo)
     found = f"{_cost(trial, trials)}. The device takes this one ({reason})."
     faster = [one for one in usable if _slower(trial, one)]
     if faster:
         todo = _setting(faster[0])
     elif trial.runtime == "tflite-runtime" and not usable:
-        todo = f"Install LiteRT, where this processor has it, which is faster: pip install {PACKAGES['litert']}"
+        todo = f"Install LiteRT, where this processor has it, which is faster: pip install {package_of('litert')}"
     else:
         return Finding(about="interpreter", state="ok", found=found)
     return Finding(about="interpreter", state="warning", found=found, todo=todo)
@@ -209,7 +208,7 @@ def _unknown(section: str, bundle: Bundle) -> bool:
 
 def _tried(runtime: Runtime, bundle: Path | None, section: str) -> Trial:
     try:
-        found = version(PACKAGES[runtime])
+        found = version(package_of(runtime))
     except PackageNotFoundError:
         return Trial(runtime=runtime, refusal="it isn't installed")
     try:

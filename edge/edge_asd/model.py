@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from edge_asd.native_output import silenced
 WINDOWS_AT_ONCE = 32
 
 Runtime = Literal["litert", "tflite-runtime"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)  # as they are preferred
 _PACKAGES: dict[Runtime, tuple[str, str]] = {
     "litert": ("ai_edge_litert.interpreter", "ai-edge-litert"),
     "tflite-runtime": ("tflite_runtime.interpreter", "tflite-runtime"),
@@ -52,6 +53,11 @@ class InputScaling:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.mean) and np.isfinite(self.std) and self.std > 0):
             raise ValueError(f"mean must be finite and std positive, found {self.mean}, {self.std}")
+
+
+def package_of(runtime: Runtime) -> str:
+    """The name of the package that brings a runtime."""
+    return _PACKAGES[runtime][1]
 
 
 def installed_runtime(preferred: Runtime | None = None) -> tuple[str, Callable[..., Any]]:

@@ -30,10 +30,11 @@ from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.scoring import StreamScorer
 from edge_asd.store import FILE_NAME, EventStore
 from edge_asd.verdict import AlarmRule
+from edge_asd.workers import one_thread
 from edge_asd_trainer.bench.log_mels import waveform
 from edge_asd_trainer.bench.made_up_bundle import HEARD, written
 from edge_asd_trainer.bench.measurement import Effort, Row
-from edge_asd_trainer.bench.pool import one_thread_each, started_pool
+from edge_asd_trainer.bench.pool import started_pool
 from edge_asd_trainer.bench.turns import Contenders, Group, fastest_apart
 
 SECTION, ENTRIES = "00", 1000
@@ -73,7 +74,7 @@ def memory(effort: Effort) -> list[Row]:
     nothing. A day is heard by the daemon's own loop, as fast as it can; the growth is from the end of the first hour
     to the end of the last, a page at the least. Measured once, for memory isn't time.
     """
-    with TemporaryDirectory(prefix="edge-asd-bench.") as name, one_thread_each():
+    with TemporaryDirectory(prefix="edge-asd-bench.") as name, one_thread():
         folder = Path(name)
         bundle = written(folder, effort.of(ENTRIES, 20))
         resident = _resident_of_daemon(bundle, effort.of(RECORDING_MINUTES * 60, 60))
@@ -94,7 +95,7 @@ def start(effort: Effort) -> list[Row]:
 
     The sound, silence and then a hum, is a recording that takes no time itself. A microphone's first 10 s come on top.
     """
-    with TemporaryDirectory(prefix="edge-asd-bench.") as name, one_thread_each():
+    with TemporaryDirectory(prefix="edge-asd-bench.") as name, one_thread():
         folder = Path(name)
         sound = np.concatenate([np.zeros(2 * RATE, np.float32), waveform(HEARD)])
         config = _config(written(folder, effort.of(ENTRIES, 20)), sound)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from edge_asd.clip_name import parse_clip_name
 from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.windows import Windows
-from edge_asd.workers import each
+from edge_asd.workers import each, one_thread
 from edge_asd_trainer.bench.measurement import Effort, Row, fastest
 from edge_asd_trainer.bench.peers import PEERS, LogMelOf, installed_peers
-from edge_asd_trainer.bench.pool import one_thread_each, started_pool
+from edge_asd_trainer.bench.pool import started_pool
 from edge_asd_trainer.data import Clip
 from edge_asd_trainer.features import compute, fingerprint_of
 from edge_asd_trainer.numpy_front_end import CLIPS_A_TASK, Share, log_mels_of, start
@@ -37,14 +37,14 @@ def from_the_start(effort: Effort) -> list[Row]:
     Everyone starts as many processes as there are cores and imports what they need. Ours ends with frames and checksums
     in a cache on the disk, a peer with arrays in the parent's memory.
     """
-    with _clips(effort.of(FILES), effort.of(CLIPS)) as clips, one_thread_each():
+    with _clips(effort.of(FILES), effort.of(CLIPS)) as clips, one_thread():
         figures = _for_data_set(clips, dict.fromkeys((OURS, *installed_peers()), each), effort)
     return _rows(f"log-mels of {len(clips)} clips from the start, {_processes()} processes", figures, GOALS)
 
 
 def once_started(effort: Effort) -> list[Row]:
     """From WAV files of 10 s to log-mels on all cores, milliseconds a clip once everyone's processes have started."""
-    with _clips(effort.of(FILES), effort.of(FILES)) as clips, one_thread_each(), ExitStack() as stack:
+    with _clips(effort.of(FILES), effort.of(FILES)) as clips, one_thread(), ExitStack() as stack:
         shares = {}
         for name in (OURS, *installed_peers()):
             pool = stack.enter_context(started_pool(_processes(), partial(_start, name)))
@@ -57,7 +57,7 @@ def on_one_thread(effort: Effort) -> list[Row]:
     """From the samples of 10 s to their log-mel, milliseconds on one thread; nothing is read or written."""
     names = (OURS, *installed_peers())
     with (
-        one_thread_each(),
+        one_thread(),
         started_pool(1, start) as pool,
         pool.each(partial(_time_on_one_thread, names), [effort.repetitions * effort.of(FILES)], 1) as results,
     ):

@@ -1,19 +1,16 @@
-"""Processes for a measurement: one thread each for their arithmetic, and, where wanted, long started."""
+"""Processes for a measurement, long started when it begins."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
-from unittest.mock import patch
 
 from edge_asd.workers import Item, Result
 
 START_SECONDS = 300.0
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class StartedPool:
@@ -43,13 +40,6 @@ def started_pool(processes: int, prepare: Callable[[], object]) -> Iterator[Star
     with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(prepare, started)) as executor:
         list(executor.map(abs, range(processes)))  # for each a process is started, and waits for the others
         yield StartedPool(executor)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Processes that are started inside compute with one thread: as many threads as cores in each would fight."""
-    with patch.dict(os.environ, ONE_THREAD):
-        yield
 
 
 def _start(prepare: Callable[[], object], all_started: Barrier) -> None:

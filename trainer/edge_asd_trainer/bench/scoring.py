@@ -17,7 +17,7 @@ from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.model import TFLiteModel, installed_runtime
 from edge_asd.native_output import silenced
 from edge_asd.scoring import ClipScorer
-from edge_asd.workers import usable_cores
+from edge_asd.workers import one_thread, usable_cores
 from edge_asd_trainer.bench.clip_peers import (
     AUTOENCODER,
     MOBILENETV2,
@@ -28,7 +28,6 @@ from edge_asd_trainer.bench.clip_peers import (
 from edge_asd_trainer.bench.log_mels import waveform
 from edge_asd_trainer.bench.made_up_bundle import HEARD, network, written
 from edge_asd_trainer.bench.measurement import Effort, Row, fastest
-from edge_asd_trainer.bench.pool import one_thread_each
 from edge_asd_trainer.bench.turns import Contenders, Group, fastest_apart, needs
 
 SECTION = "00"
@@ -81,7 +80,7 @@ def score_jobs(effort: Effort) -> list[Row]:
     Whole processes, from their start to their end. The goal is for two cores.
     """
     cores = usable_cores()
-    with TemporaryDirectory(prefix="edge-asd-bench.") as name, one_thread_each():
+    with TemporaryDirectory(prefix="edge-asd-bench.") as name, one_thread():
         folder = Path(name)
         bundle = written(folder, effort.of(ENTRIES, 20))
         clips = _clips(folder / "clips", effort.of(CLIPS, 2))

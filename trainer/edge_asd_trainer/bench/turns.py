@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from edge_asd.requirements import extra
+from edge_asd.workers import one_thread
 from edge_asd_trainer.bench.measurement import fastest
-from edge_asd_trainer.bench.pool import one_thread_each, started_pool
+from edge_asd_trainer.bench.pool import started_pool
 
 Contenders = Mapping[str, Callable[[], object]]
 
@@ -29,7 +30,7 @@ def fastest_apart(groups: Sequence[Group], rounds: int) -> dict[str, float]:
     each is done once, unmeasured: memory is fetched then and plans are made.
     """
     seconds: dict[str, float] = {}
-    with one_thread_each(), ExitStack() as stack:
+    with one_thread(), ExitStack() as stack:
         pools = [stack.enter_context(started_pool(1, partial(_prepare, group.prepare))) for group in groups]
         for _ in range(rounds):
             for pool, group in zip(pools, groups, strict=True):
