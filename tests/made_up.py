@@ -34,7 +34,7 @@ def some_bundle() -> Bundle:
     bank = Bank.of(random.normal(size=(3, 320)).astype(np.float32), ["a.wav", "b.wav", "c.wav"])
     return Bundle(
         manifest=Manifest(
-            format_version=3,
+            format_version=4,
             machine="fan",
             system="system1",
             backends=(Backend(),),

@@ -100,6 +100,20 @@ class Bank:
         axes = _principal_axes(embeddings)[: 1 + count]
         return _encoded(embeddings, clips, axes, kind)
 
+    def joined(self, embeddings: NDArray[np.float32], clips: Sequence[str], *, spread: bool = False) -> Bank:
+        """The bank with more entries, (clips, dimensions) and their names, along the principal axes of all.
+
+        What entries of this one have outside of its axes is known by its length alone and keeps that; of the new ones
+        everything counts. Rests that point the same way, as those of clips from one new place do, would not be told
+        apart if the axes were left as they are.
+        """
+        everything = np.concatenate([self.decoded(), embeddings])
+        count = max(_needed(everything)[0], _varying(everything) if spread else 0)
+        axes = _principal_axes(everything)[: 1 + count]
+        values, rests = _along(everything, axes), self.scale * self.codes[:, -1].astype(np.float64)
+        values[: len(self), -1] = np.hypot(values[: len(self), -1], rests)
+        return _coded(values, [*self.clips, *clips], axes, np.int16)
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -232,10 +246,25 @@ def _encoded(
     reach: float = SMALLEST_RANGE,
 ) -> Bank:
     """(clips, dimensions) embeddings along these axes; codes reach so far at least."""
+    return _coded(_along(embeddings, axes), clips, axes, kind, reach)
+
+
+def _along(embeddings: NDArray[np.float32], axes: NDArray[np.float16]) -> NDArray[np.float64]:
+    """Coordinates and rest of (clips, dimensions), (clips, axes + 1)."""
     wide = axes.astype(np.float64)
     centred = embeddings - wide[0]
     coordinates = centred @ wide[1:].T
     rests = np.linalg.norm(centred - coordinates @ wide[1:], axis=1)
-    both = np.column_stack([coordinates, rests])
-    scale = max(float(np.abs(both).max()), reach, SMALLEST_RANGE) / np.iinfo(kind).max
-    return Bank(np.rint(both / scale).astype(kind), axes, scale, tuple(clips))
+    return np.column_stack([coordinates, rests])
+
+
+def _coded(
+    values: NDArray[np.float64],
+    clips: Sequence[str],
+    axes: NDArray[np.float16],
+    kind: type[np.int8] | type[np.int16],
+    reach: float = SMALLEST_RANGE,
+) -> Bank:
+    """Coordinates and rests, (clips, axes + 1), as whole numbers on one scale."""
+    scale = max(float(np.abs(values).max()), reach, SMALLEST_RANGE) / np.iinfo(kind).max
+    return Bank(np.rint(values / scale).astype(kind), axes, scale, tuple(clips))

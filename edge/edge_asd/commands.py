@@ -14,6 +14,7 @@ import typer
 
 from edge_asd import json_lines
 from edge_asd.cli import CommandLine
+from edge_asd.commission_command import commission
 from edge_asd.errors import CheckFailed, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def register(line: CommandLine) -> None:
     line.app.command()(run)
     line.app.command("status")(show_status)
     line.app.command("events")(show_events)
+    line.app.command()(commission)
     line.app.command()(bench)
     line.app.command()(doctor)
     line.group("bundle").command()(inspect)
@@ -197,14 +199,16 @@ def doctor(
     ] = None,
     json: Json = False,
 ) -> None:
-    """What is wrong with this device, and what to do about it: interpreters, bundle, speed.
+    """What is wrong with this device, and what to do: interpreters, bundle, speed, microphone, clock, disk, power.
 
-    Each interpreter is tried in a process of its own, with a bundle for a second. Exit code 1 when something is a
-    problem; a warning, for what works but could be better, leaves with 0.
+    Each interpreter is tried in a process of its own, with a bundle for a second; the microphone is listened to for
+    some seconds, unless the daemon does, whose word counts then. Exit code 1 when something is a problem; a warning,
+    for what works but could be better, leaves with 0.
 
     Example: edge-asd doctor --config device.toml
     """
     from edge_asd import doctor as diagnosis
+    from edge_asd import finding as findings_of
 
     if config and bundle:
         raise UsageError("say either --config device.toml, which names the bundle, or --bundle FILE.")
@@ -213,7 +217,7 @@ def doctor(
         json_lines.tell(findings)
     else:
         for finding in findings:
-            for text in diagnosis.lines(finding):
+            for text in findings_of.lines(finding):
                 typer.echo(text)
     problems = [finding for finding in findings if finding.state == "problem"]
     if problems:

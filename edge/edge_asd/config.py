@@ -1,134 +1,53 @@
-"""`device.toml`: what this device listens to, with which bundle, and when it raises an alert.
-
-    bundle = "fan.easd"
-    section = "00"              # may be left out where the bundle has one section
-    state = "/var/lib/edge-asd"
-
-    [capture]
-    command = ["arecord", "-q", "-D", "plughw:1", "-f", "S16_LE", "-r", "16000", "-c", "1", "-t", "raw"]
-
-    [alarm]
-    threshold = "alarm"
-
-Every other key has a default. What the program doesn't know it refuses: a key that is misspelt would otherwise
-silently leave its default in force.
-"""
+"""Reads `device.toml` into its `settings`, or says what is wrong: file, line, key, what was found, what is allowed."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from edge_asd.errors import ConfigError
+from edge_asd.settings import (
+    AlarmSettings,
+    CaptureSettings,
+    ClipSettings,
+    DeviceConfig,
+    EventSettings,
+    JsonLinesSettings,
+    ModelSettings,
+    MqttSettings,
+    PageSettings,
+    SensorSettings,
+    Settings,
+    SinkSettings,
+    WebhookSettings,
+)
 
 LARGEST_CONFIG = 64 << 10  # bytes
-
-Rate = Annotated[int, Meta(ge=4000, le=384_000)]
-Channels = Annotated[int, Meta(ge=1, le=64)]
-Number = Annotated[float, Meta(gt=0, le=1e6)]
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file: immutable, and strict about what it doesn't know."""
-
-
-class ModelSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the network is run.
-
-    Attributes:
-        threads: of the interpreter.
-        runtime: "litert", "tflite-runtime", or "" for whichever is installed.
-    """
-
-    threads: Annotated[int, Meta(ge=1, le=64)] = 1
-    runtime: Literal["", "litert", "tflite-runtime"] = ""
-
-
-class CaptureSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the samples come from: a command that writes S16_LE PCM to its standard output, or a sound file.
-
-    Attributes:
-        command: program and arguments; no shell is between.
-        rate, channels: of the command's PCM, Hz and samples in a frame. A sound file says its own.
-        wav: the sound file.
-        pace: "realtime" plays the file as a microphone would hear it, "fast" as fast as it can be scored.
-        channel: the one to listen to, counted from 0; -1 mixes all down.
-    """
-
-    command: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
-    rate: Rate = 16000
-    channels: Channels = 1
-    wav: Path | None = None
-    pace: Literal["realtime", "fast"] = "realtime"
-    channel: Annotated[int, Meta(ge=-1, le=63)] = -1
-
-    def __post_init__(self) -> None:
-        if bool(self.command) == (self.wav is not None):
-            found = "both" if self.command else "neither"
-            raise ValueError(f"found {found} of command and wav, expected one of them")
-        if self.command and not self.command[0]:
-            raise ValueError("command: its first item is '', expected the name of a program")
-        if self.command and self.channel >= self.channels:
-            raise ValueError(f"channel: found {self.channel}, expected -1 or less than channels ({self.channels})")
-        if self.command and self.pace != "realtime":
-            raise ValueError(f"pace: found {self.pace!r}, but only a wav has a pace; remove it")
-        if self.wav and (self.rate, self.channels) != (16000, 1):
-            raise ValueError("rate and channels belong to a command, a wav says its own; remove them")
-
-
-class AlarmSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When scores become an alert; see `verdict.AlarmRule`.
-
-    Attributes:
-        threshold: "alarm" or "decision", which the bundle knows, or a number.
-        release: share of the threshold below which an alert ends.
-        minimum_seconds: scores must stay strange for so long.
-    """
-
-    threshold: Literal["alarm", "decision"] | Number = "alarm"
-    release: Annotated[float, Meta(gt=0, le=1)] = 0.9
-    minimum_seconds: Annotated[float, Meta(ge=0, le=86400)] = 1.0
-
-
-class EventSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept of the past: the newest so many events."""
-
-    keep: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
-
-
-class DeviceConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file.
-
-    Attributes:
-        bundle: path of the .easd file.
-        section: whose normal clips the sound is held against; "" is the bundle's only one.
-        state: folder for events and status.
-    """
-
-    bundle: Path
-    state: Path
-    capture: CaptureSettings
-    section: str = ""
-    model: ModelSettings = ModelSettings()
-    alarm: AlarmSettings = AlarmSettings()
-    events: EventSettings = EventSettings()
-
+LARGEST_SECRET = 4 << 10
 
 _TABLES: dict[str, type[Settings]] = {
     "": DeviceConfig,
     "model": ModelSettings,
     "capture": CaptureSettings,
     "alarm": AlarmSettings,
+    "sensor": SensorSettings,
     "events": EventSettings,
+    "clips": ClipSettings,
+    "page": PageSettings,
+    "sinks": SinkSettings,
+    "sinks.json_lines": JsonLinesSettings,
+    "sinks.mqtt": MqttSettings,
+    "sinks.webhook": WebhookSettings,
 }
 _ALLOWED = {
     "model.runtime": 'allowed are "", "litert" and "tflite-runtime"',
     "capture.pace": 'allowed are "realtime" and "fast"',
-    "alarm.threshold": 'allowed are "alarm", "decision" and a number above 0',
+    "clips.format": 'allowed are "flac" and "wav"',
+    "alarm.threshold": 'allowed are "site", "alarm", "decision" and a number above 0',
 }
 
 
@@ -138,7 +57,11 @@ def load(path: Path) -> DeviceConfig:
     Raises:
         ConfigError: no such file, not TOML, or a key that is missing, unknown, of the wrong type or out of range.
     """
-    found = _read(path)
+    text = _read(path)
+    try:
+        found = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}.") from error
 
     def absolute(wanted: type, value: object) -> Path:
         if wanted is not Path or not isinstance(value, str) or not value:
@@ -148,10 +71,25 @@ def load(path: Path) -> DeviceConfig:
     try:
         return msgspec.convert(found, DeviceConfig, dec_hook=absolute)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error), found)}.") from error
+        problem, key = _explain(str(error), found)
+        line = _line_of(key, text)
+        raise ConfigError(f"{path}{f', line {line}' if line else ''}: {problem}.") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def secret(path: Path) -> str:
+    """A password or a token from its file, which holds nothing else. Raises: ConfigError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_SECRET + 1)
+        found = content.decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read as a password or token ({error}); mend its permissions.") from error
+    if not found or len(content) > LARGEST_SECRET or not found.isprintable():
+        raise ConfigError(f"{path}: expected one line with a password or token, found {len(content)} bytes.")
+    return found
+
+
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_CONFIG + 1)
@@ -160,26 +98,45 @@ def _read(path: Path) -> dict[str, Any]:
     if len(content) > LARGEST_CONFIG:
         raise ConfigError(f"{path}: larger than {LARGEST_CONFIG >> 10} KiB; is it the right file?")
     try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return content.decode()
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}.") from error
 
 
-def _explain(problem: str, found: dict[str, Any]) -> str:
-    """The sentence of msgspec, the key first, and after it the value that was found and what is allowed."""
+def _explain(problem: str, found: dict[str, Any]) -> tuple[str, str]:
+    """The sentence of msgspec, the key first, and after it the value that was found and what is allowed; and the key.
+
+    The key of an unknown field is its own, not its table's.
+    """
     sentence, _, place = problem.partition(" - at `$.")
     key = place.rstrip("`")
     sentence = sentence[:1].lower() + sentence[1:]
     parts = [f"{key}: {sentence}" if key else sentence]
-    value = _at(key, found)
-    if "unknown field" in sentence:
+    value, culprit = _at(key, found), key
+    if unknown := re.search("unknown field `([^`]*)`", sentence):
+        culprit = f"{key}.{unknown[1]}".lstrip(".")
         if key in _TABLES:
             parts.append(f"known are {', '.join(field.name for field in msgspec.structs.fields(_TABLES[key]))}")
+    elif of_the_table := re.match(r"(\w+): found", sentence):
+        culprit = f"{key}.{of_the_table[1]}"
     elif not isinstance(value, dict) and not sentence.startswith(("invalid enum value", "object")):
         parts.append(f"found {value!r}")
     if key in _ALLOWED:
         parts.append(_ALLOWED[key])
-    return "; ".join(parts)
+    return "; ".join(parts), culprit
+
+
+def _line_of(key: str, text: str) -> int:
+    """In which line of a TOML file a key is set, or its table begins; 0 where neither is to be seen."""
+    wanted, table, line_of_table = re.sub(r"\[.*", "", key), "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = re.sub(r"[\s\"']", "", header[1])
+            if wanted == table or wanted.startswith(f"{table}."):
+                line_of_table = number
+        elif (setting := re.match(r"\s*([^=#\[]+?)\s*=", line)) and f"{table}.{setting[1]}".lstrip(".") == wanted:
+            return number
+    return line_of_table
 
 
 def _at(key: str, found: dict[str, Any]) -> object:

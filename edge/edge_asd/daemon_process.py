@@ -32,7 +32,9 @@ def main(config: str, *flags: str) -> None:
     logs.start(verbose=VERBOSE in flags)
     from edge_asd import config as settings
     from edge_asd import daemon, json_lines, progress
+    from edge_asd.duty import Ears
     from edge_asd.events import Event
+    from edge_asd.listener import Recorded
     from edge_asd.scoring import Score
 
     tell: Callable[[object], None] = json_lines.tell if JSON in flags else lambda _: None
@@ -43,7 +45,15 @@ def main(config: str, *flags: str) -> None:
     def tell_change(kind: str, event: Event) -> None:
         tell({"kind": kind, "event": event})
 
-    summary = daemon.run(settings.load(Path(config)), on_score=tell_score, on_change=tell_change)
+    def tell_recorded(clip: Recorded) -> None:
+        score = clip.score
+        tell({"kind": "clip", "file": clip.name, "score": score and score.value, "nearest": score and score.nearest})
+
+    summary = daemon.run(
+        settings.load(Path(config)),
+        ears=Ears(tell_score, tell_change, tell_recorded),
+        reread=lambda: settings.load(Path(config)),
+    )
     end = "stopped" if summary.stopped else "end of the recording"
     progress.say(
         f"{end}: {summary.heard_seconds:.1f} s heard, {summary.scores} scores, {summary.alerts} alerts"

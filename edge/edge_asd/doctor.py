@@ -10,42 +10,25 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 
 from edge_asd import bundle as bundles
 from edge_asd import config as settings
-from edge_asd import golden, speed, workers
+from edge_asd import device_checks, golden, speed, workers
 from edge_asd.bundle import Bundle
 from edge_asd.errors import BundleError, ConfigError, MissingRequirement, StorageError
+from edge_asd.finding import About, Finding
 from edge_asd.golden import GoldenResult
 from edge_asd.model import RUNTIMES, Runtime, installed_runtime, package_of
 from edge_asd.native_output import silenced
+from edge_asd.settings import DeviceConfig
 from edge_asd.speed import Speed
 
 TRIAL_SECONDS = 1.0
 CLEARLY_SLOWER = 1.5  # times as long; less is chance
 ENOUGH = 2.0  # times that a device should keep up, for it does other things too
-
-State = Literal["ok", "warning", "problem"]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing about a device.
-
-    Attributes:
-        about: which part of it.
-        state: a problem keeps the device from listening rightly; a warning is of what works and could be better.
-        found: what was seen.
-        todo: what a person should do; "" where nothing is to be done.
-    """
-
-    about: Literal["configuration", "interpreter", "bundle", "speed"]
-    state: State
-    found: str
-    todo: str = ""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,12 +56,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(config: Path | None = None, bundle: Path | None = None) -> list[Finding]:
-    """Look at this device: its interpreters and, with a device.toml or a bundle, whether that verifies and keeps up.
+    """Look at this device: its interpreters and, with a device.toml or a bundle, whether that verifies and keeps up;
+    with a device.toml also its microphone, and in any case its clock and its power.
 
     What can't be read is a finding too.
     """
     findings, section = [], ""
     preferred: Runtime | None = None
+    device: DeviceConfig | None = None
     if config:
         try:
             device = settings.load(config)
@@ -99,7 +84,10 @@ def examine(config: Path | None = None, bundle: Path | None = None) -> list[Find
         except BundleError as error:
             findings.append(_problem("bundle", str(error), "Until then the daemon doesn't start."))
     trials = [_tried(runtime, readable, section) for runtime in RUNTIMES]
-    return [*findings, *diagnose(trials, preferred)]
+    findings += diagnose(trials, preferred)
+    if device:
+        findings += [*device_checks.microphone(device), device_checks.disk(device.state)]
+    return [*findings, device_checks.clock(), *device_checks.power()]
 
 
 def diagnose(trials: Sequence[Trial], preferred: Runtime | None = None) -> list[Finding]:
@@ -117,12 +105,7 @@ def diagnose(trials: Sequence[Trial], preferred: Runtime | None = None) -> list[
     return [_taken(taken, trials, asked_for=preferred is not None), *findings, *_with_bundle(taken)]
 
 
-def lines(finding: Finding) -> list[str]:
-    """A finding for people, and below it what to do."""
-    return [f"{finding.state:<8} {finding.found}", *([f"{'':<8} -> {finding.todo}"] if finding.todo else [])]
-
-
-def _problem(about: Literal["configuration", "interpreter", "bundle", "speed"], found: str, todo: str) -> Finding:
+def _problem(about: About, found: str, todo: str) -> Finding:
     return Finding(about=about, state="problem", found=found, todo=todo)
 
 

@@ -79,6 +79,10 @@ class StorageError(EdgeAsdError):
     exit_code = 7
 
 
+class Unwritable(StorageError):
+    """A file or folder that can't be written now: a full or read-only disk, or no permission."""
+
+
 class DeploymentError(EdgeAsdError):
     """A release was refused or rolled back; what ran before still runs."""
 

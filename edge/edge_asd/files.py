@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_asd.errors import StorageError
+from edge_asd.errors import StorageError, Unwritable
 
 
 @contextmanager
@@ -56,9 +56,9 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def unwritable(path: Path, error: OSError) -> StorageError:
+def unwritable(path: Path, error: OSError) -> Unwritable:
     """The error to raise where `path` can't be written."""
-    return StorageError(
+    return Unwritable(
         f"{path}: could not be written ({error.strerror or error}); free space or mend the permissions there, "
         "then run the same command again."
     )

@@ -131,6 +131,11 @@ class FrontEnd:
         return _hann(self.n_fft)
 
     @property
+    def band_edges(self) -> NDArray[np.float64]:
+        """Where filters begin, peak and end, Hz, (mels + 2,): filter i rises from edge i to i + 1 and ends at i + 2."""
+        return _hertz(np.linspace(_slaney(self.fmin), _slaney(self.fmax), self.mels + 2))
+
+    @property
     def mel_filters(self) -> NDArray[np.float64]:
         """Triangular filters of equal area on Slaney's mel scale, (n_fft / 2 + 1, mels)."""
         return _mel_filters(self.sample_rate, self.n_fft, self.mels, self.fmin, self.fmax)

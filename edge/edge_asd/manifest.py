@@ -1,4 +1,4 @@
-"""What a bundle says of itself: `manifest.json`, format version 3."""
+"""What a bundle says of itself: `manifest.json`, format version 4."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_asd.comparison import Backend, Feature, Spread
+from edge_asd.deviation import Spectrum
 from edge_asd.errors import BundleError
 from edge_asd.front_end import FrontEnd
 from edge_asd.model import InputScaling
@@ -16,7 +17,7 @@ from edge_asd.strict import check_keys
 from edge_asd.systems import System
 from edge_asd.windows import Windows
 
-FORMAT_VERSION: Literal[3] = 3
+FORMAT_VERSION: Literal[4] = 4
 NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")  # of a machine type and of a section: it may name a file
 
 Count = Annotated[int, Meta(ge=1)]
@@ -51,6 +52,7 @@ class Section(Record, frozen=True):
         flipped: its scores have the opposite sign. Nothing but test labels says that they should, so a device
             shouldn't listen with it.
         spreads: of every back-end's scores; none where there is only one.
+        spectrum: of its training clips, by which an alert says at which frequencies the machine sounds otherwise.
     """
 
     source_clips: Annotated[int, Meta(ge=0)]
@@ -59,6 +61,7 @@ class Section(Record, frozen=True):
     thresholds: Thresholds
     flipped: bool = False
     spreads: tuple[Spread, ...] = ()
+    spectrum: Spectrum | None = None
 
 
 class Quantisation(Record, frozen=True):
@@ -105,7 +108,7 @@ class Manifest(Record, frozen=True):
     """The whole manifest.
 
     Attributes:
-        format_version: 3.
+        format_version: 4.
         machine: machine type, such as "fan".
         system: which of the paper's systems, so how the model's output becomes a score.
         backends: of System 1, what the score is: the nearest neighbour's distance, or what else is named here.
@@ -120,7 +123,7 @@ class Manifest(Record, frozen=True):
         entries: every other file in the bundle, by name.
     """
 
-    format_version: Literal[3]
+    format_version: Literal[4]
     machine: str
     system: System
     backends: Annotated[tuple[Backend, ...], Meta(max_length=16)]
@@ -150,6 +153,10 @@ class Manifest(Record, frozen=True):
         for name, section in self.sections.items():
             if (section.entries > 0) != (self.system == "system1"):
                 raise ValueError(f"section {name} has {section.entries} bank entries; only system1 has a bank")
+            if section.spectrum and {len(row) for row in msgspec.structs.astuple(section.spectrum)} != {
+                self.front_end.mels
+            }:
+                raise ValueError(f"section {name} has a spectrum of other than {self.front_end.mels} bands")
             if len(section.spreads) != spreads:
                 raise ValueError(f"section {name} has {len(section.spreads)} spreads, expected {spreads}")
         scores = {"system1": self.dimensions, "autoencoder": 1, "mobilenetv2": len(self.sections)}[self.system]

@@ -16,7 +16,6 @@ import msgspec
 
 from edge_asd import __version__, bundle, config, files
 from edge_asd.bundle import Bundle
-from edge_asd.config import DeviceConfig
 from edge_asd.errors import BundleError, ConfigError, DeploymentError
 from edge_asd.release_tree import (
     Record,
@@ -27,6 +26,7 @@ from edge_asd.release_tree import (
     relink,
     write_record,
 )
+from edge_asd.settings import DeviceConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,6 +148,21 @@ class StreamScorer:
         self._windows = WindowStream(detector.front_end, detector.windows, padded=padded)
         self._recent = _Recent(detector)
         self._all = _Total()
+        self.windows_seen = 0
+
+    @property
+    def recent(self) -> LogMel:
+        """The log-mel (frames, mels) of the last windows in dB, at most of the 10 s that a score is of."""
+        return self._recent.log_mel()
+
+    @property
+    def newest(self) -> LogMel:
+        """The log-mel (frames, mels) by which the last window goes beyond the one before it."""
+        return self._recent.newest
+
+    def heard(self) -> Heard:
+        """What a score of this moment is of; a window must have been seen."""
+        return self._recent.heard()
 
     def push(self, samples: Samples) -> list[Score]:
         """Take (n,) samples, any n; give the scores that became ready, in order."""
@@ -162,7 +177,15 @@ class StreamScorer:
     def skip(self, lost: int) -> None:
         """So many samples were lost: nothing that touches the gap is scored, listening begins anew behind it."""
         self._samples_seen += lost
-        self._windows = WindowStream(self._detector.front_end, self._detector.windows)
+        self.restart()
+
+    def compare_with(self, detector: Detector) -> None:
+        """From the next score on compare as this detector does, whose front end, windows and network are the same."""
+        self._detector = detector
+
+    def restart(self, *, padded: bool = False) -> None:
+        """Listen anew, as at the beginning of a stream, or with `padded` of a clip."""
+        self._windows = WindowStream(self._detector.front_end, self._detector.windows, padded=padded)
         self._recent = _Recent(self._detector)
         self._all = _Total()
 
@@ -184,6 +207,7 @@ class StreamScorer:
         embedding = self._detector.model.embed(window[None])[0]
         self._recent.add(window, embedding)
         self._all.add(embedding)
+        self.windows_seen += 1
 
     def _score(self, heard: Heard, samples: int) -> Score:
         judgement = self._detector.judge(heard, self._section)
@@ -191,12 +215,14 @@ class StreamScorer:
 
 
 class _Recent:
-    """The last 10 s: the embeddings of as many windows as a clip has, and the frames of these where they are wanted."""
+    """The last 10 s: the embeddings of as many windows as a clip has, and the frames of these."""
 
     def __init__(self, detector: Detector) -> None:
         self._embeddings: deque[Embedding] = deque(maxlen=detector.windows.count(CLIP_FRAMES))
         self._hop = detector.windows.hop
-        self._frames = deque[LogMel](maxlen=CLIP_FRAMES if detector.looks_at_statistics else 0)
+        self._frames = deque[LogMel](maxlen=CLIP_FRAMES)
+        self._look = detector.looks_at_statistics
+        self.newest: LogMel = np.empty((0, detector.front_end.mels), np.float32)
 
     @property
     def full(self) -> bool:
@@ -204,13 +230,17 @@ class _Recent:
 
     def add(self, window: NDArray[np.float32], embedding: Embedding) -> None:
         """A window (mels, P), of which the last frames are new, all of the first one's."""
-        if self._frames.maxlen:
-            self._frames.extend(window.T[-self._hop :] if self._embeddings else window.T)
+        new = window.T[-self._hop :] if self._embeddings else window.T
+        self.newest = new.copy()  # or every frame would keep its whole window
+        self._frames.extend(self.newest)
         self._embeddings.append(embedding)
+
+    def log_mel(self) -> LogMel:
+        return np.stack(self._frames) if self._frames else self.newest
 
     def heard(self) -> Heard:
         mean = np.mean(self._embeddings, axis=0).astype(np.float32)
-        return Heard(mean, statistics(np.stack(self._frames)) if self._frames else None)
+        return Heard(mean, statistics(self.log_mel()) if self._look else None)
 
 
 class _Total:

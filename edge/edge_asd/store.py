@@ -1,58 +1,85 @@
-"""Events on the disk: SQLite, one row an event, the newest so many."""
+"""Events on the disk: SQLite. What each has become, and a log of how it became so, which goes out to sinks in order.
+
+    events    one row an event, as it stands now
+    messages  one row for each thing that became of one, numbered for ever without a hole
+    cursors   up to which message a sink has been told, and how many were gone before it could be
+
+All is bounded: events by number, age and size, messages by number and size; the oldest go first.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import msgspec
+
+from edge_asd.clock import iso
 from edge_asd.errors import StorageError
-from edge_asd.events import Event
+from edge_asd.events import Event, Kind, Message, Transition
 from edge_asd.files import unreadable
+from edge_asd.settings import EventSettings
 
 FILE_NAME = "events.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+BUSY_MS = 5000
 
-_COLUMNS = [field.name for field in fields(Event)]
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-    machine TEXT NOT NULL, section TEXT NOT NULL, bundle TEXT NOT NULL,
-    began_utc TEXT NOT NULL, raised_utc TEXT NOT NULL,
-    began_s REAL NOT NULL, raised_s REAL NOT NULL, ended_s REAL,
-    peak REAL NOT NULL, peak_s REAL NOT NULL, threshold REAL NOT NULL, nearest TEXT NOT NULL
+_SCHEMA = (
+    "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, "
+    "raised_utc TEXT NOT NULL, body TEXT NOT NULL)",
+    "CREATE TABLE messages (sequence INTEGER PRIMARY KEY AUTOINCREMENT, transition TEXT NOT NULL, "
+    "event_id TEXT NOT NULL, body TEXT NOT NULL)",
+    "CREATE TABLE cursors (sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL, missed INTEGER NOT NULL) WITHOUT ROWID",
 )
-"""
-# The names are this module's and Event's own; every value is bound.
+_SCHEMA_1 = (  # the columns of the only table that the first version had
+    *("id", "kind", "machine", "section", "bundle", "began_utc", "raised_utc", "began_s", "raised_s", "ended_s"),
+    *("peak", "peak_s", "threshold", "nearest"),
+)
 _PUT = (
-    f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
-    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+    "INSERT INTO events (id, kind, raised_utc, body) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (id) DO UPDATE SET raised_utc = excluded.raised_utc, body = excluded.body"
 )
-_FORGET = "DELETE FROM events WHERE sequence <= (SELECT sequence FROM events ORDER BY sequence DESC LIMIT 1 OFFSET ?)"
-_NEWEST = f"SELECT {', '.join(_COLUMNS)} FROM events ORDER BY sequence DESC LIMIT ?"  # noqa: S608
+_SEVENTH = 7  # the share of the rows that goes at once where the file is too large
+
+
+class DamagedDatabase(StorageError):
+    """The file is no event database, or one that can't be read any more."""
+
+
+class LaterDatabase(StorageError):
+    """The file was written by a later version of this program."""
 
 
 class EventStore:
-    """The events of one device. What `put` returned from is on the disk, whatever happens to the power."""
+    """The events of one device, for several threads. What `put` returned from is on the disk, whatever happens."""
 
-    def __init__(self, path: Path, *, keep: int = 10_000, read_only: bool = False) -> None:
-        """Open the database, or make it.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        bounds: EventSettings = EventSettings(),  # noqa: B008 - immutable
+        read_only: bool = False,
+    ) -> None:
+        """Open the database, make it, or bring one of an earlier version up to date.
 
         Args:
             path: of its file.
-            keep: rows; the oldest go when there are more.
+            bounds: what is kept.
             read_only: for those who only look; the file must be there.
 
         Raises:
-            StorageError: it can't be read or written, is damaged, or is a later version's.
+            StorageError: it can't be read or written.
+            DamagedDatabase, LaterDatabase: it isn't one that this program could go on with.
         """
         self._path = path
-        self._keep = keep
+        self._bounds = bounds
+        self._lock = threading.RLock()
         with self._clear_errors():
             self._connection = self._open(read_only)
         try:
@@ -62,16 +89,120 @@ class EventStore:
             self._connection.close()
             raise
 
-    def put(self, event: Event) -> None:
-        """Write an event, or what has become of it: same id, same row. Raises: StorageError."""
-        with self._clear_errors(), self._connection:
-            self._connection.execute(_PUT, astuple(event))
-            self._connection.execute(_FORGET, (self._keep,))
-
-    def newest(self, count: int) -> list[Event]:
-        """The newest so many events, the newest first. Raises: StorageError."""
+    def put(self, transition: Transition, event: Event) -> Message:
+        """Write an event, or what has become of it: same id, same row; and a message of it. Raises: StorageError."""
+        body = msgspec.json.encode(event).decode()
         with self._clear_errors():
-            return [Event(*row) for row in self._connection.execute(_NEWEST, (count,))]
+            with self._connection:
+                self._connection.execute(_PUT, (event.id, event.kind, event.raised_utc, body))
+                added = self._connection.execute(
+                    "INSERT INTO messages (transition, event_id, body) VALUES (?, ?, ?)", (transition, event.id, body)
+                )
+                self._forget(event)
+            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        return Message(added.lastrowid or 0, transition, event)
+
+    def newest(self, count: int, kind: Kind | None = None) -> list[Event]:
+        """The newest so many events, of one kind if wanted, the newest first. Raises: StorageError."""
+        wanted = "SELECT body FROM events WHERE kind = coalesce(?, kind) ORDER BY sequence DESC LIMIT ?"
+        return [_event(body) for (body,) in self._rows(wanted, kind, count)]
+
+    def event(self, identity: str) -> Event | None:
+        """The event of this id. Raises: StorageError."""
+        rows = self._rows("SELECT body FROM events WHERE id = ?", identity)
+        return _event(rows[0][0]) if rows else None
+
+    def count(self) -> int:
+        """How many events there are. Raises: StorageError."""
+        [(count,)] = self._rows("SELECT count(*) FROM events")
+        return int(count)
+
+    def last(self) -> int:
+        """The number of the newest message that ever was; 0 where none was. Raises: StorageError."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'messages'")
+        return int(rows[0][0]) if rows else 0
+
+    def after(self, sequence: int, count: int) -> list[Message]:
+        """The oldest so many messages after this number. Raises: StorageError."""
+        wanted = "SELECT sequence, transition, body FROM messages WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        return [
+            Message(number, transition, _event(body))
+            for number, transition, body in self._rows(wanted, sequence, count)
+        ]
+
+    def cursor(self, sink: str) -> int:
+        """The last message that a sink was told; a new sink isn't told the past. Raises: StorageError."""
+        with self._clear_errors(), self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO cursors VALUES (?, ?, 0)", (sink, self.last()))
+        [(sequence,)] = self._rows("SELECT sequence FROM cursors WHERE sink = ?", sink)
+        return int(sequence)
+
+    def advance(self, sink: str, sequence: int) -> None:
+        """A sink was told this message, the next that there was; what lay between was gone. Raises: StorageError."""
+        with self._clear_errors(), self._connection:
+            self._connection.execute(
+                "UPDATE cursors SET missed = missed + ? - sequence - 1, sequence = ? WHERE sink = ? AND sequence < ?",
+                (sequence, sequence, sink, sequence),
+            )
+
+    def waiting(self, sink: str) -> int:
+        """Messages that a sink has yet to be told. Raises: StorageError."""
+        behind = "SELECT count(*) FROM messages WHERE sequence > (SELECT sequence FROM cursors WHERE sink = ?)"
+        [(count,)] = self._rows(behind, sink)
+        return int(count)
+
+    def missed(self, sink: str) -> int:
+        """Messages that were gone before a sink could be told. Raises: StorageError."""
+        rows = self._rows(
+            "SELECT missed + max(0, coalesce((SELECT min(sequence) FROM messages WHERE sequence > cursors.sequence) "
+            "- cursors.sequence - 1, 0)) FROM cursors WHERE sink = ?",
+            sink,
+        )
+        return int(rows[0][0]) if rows else 0
+
+    def forget_other_sinks(self, names: Sequence[str]) -> None:
+        """Nobody waits for sinks that aren't configured any more. Raises: StorageError."""
+        with self._clear_errors(), self._connection:
+            known = self._connection.execute("SELECT sink FROM cursors").fetchall()
+            gone = [(sink,) for (sink,) in known if sink not in names]
+            self._connection.executemany("DELETE FROM cursors WHERE sink = ?", gone)
+
+    def go_on(self, last: int, cursors: Mapping[str, int]) -> None:
+        """Number no message as one was numbered already, and tell no sink again what it knows. Raises: StorageError."""
+        with self._clear_errors(), self._connection:
+            if self.last() < last:
+                self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'messages'")
+                self._connection.execute("INSERT INTO sqlite_sequence VALUES ('messages', ?)", (last,))
+            self._connection.executemany(
+                "INSERT INTO cursors VALUES (?, ?, 0) ON CONFLICT (sink) DO UPDATE SET "
+                "sequence = max(sequence, excluded.sequence)",
+                list(cursors.items()),
+            )
+
+    def restore(self, messages: Sequence[Message], events: Sequence[Event]) -> None:
+        """Take what was saved from another database, events from the oldest on. Raises: StorageError."""
+        with self._clear_errors(), self._connection:
+            for event in events:
+                row = (event.id, event.kind, event.raised_utc, msgspec.json.encode(event).decode())
+                self._connection.execute(_PUT, row)
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?)",
+                [(m.sequence, m.transition, m.event.id, msgspec.json.encode(m.event).decode()) for m in messages],
+            )
+
+    def backup(self, path: Path) -> None:
+        """Write the whole database into another file, though its own has no name any more. Raises: StorageError."""
+        with self._clear_errors():
+            other = sqlite3.connect(path)
+            try:
+                self._connection.backup(other)
+            finally:
+                other.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +210,30 @@ class EventStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        self.close()
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._clear_errors():
+            return self._connection.execute(query, values).fetchall()
+
+    def _forget(self, newest: Event) -> None:
+        """What is too old or too much; by age only where the newest event's clock is right, or all might go."""
+        bounds, run = self._bounds, self._connection.execute
+        for table, keep in (("events", bounds.keep), ("messages", bounds.waiting)):
+            beyond = f"SELECT sequence FROM {table} ORDER BY sequence DESC LIMIT 1 OFFSET ?"  # noqa: S608 - our own names
+            run(f"DELETE FROM {table} WHERE sequence <= ({beyond})", (keep,))  # noqa: S608 - as above
+        if newest.synchronised:
+            oldest = datetime.fromisoformat(newest.raised_utc) - timedelta(days=bounds.keep_days)
+            run("DELETE FROM events WHERE raised_utc < ?", (iso(oldest),))
+        while self._used_bytes() > bounds.keep_mb << 20 and self.count() > 1:
+            for table in ("events", "messages"):
+                some = f"SELECT sequence FROM {table} ORDER BY sequence LIMIT (SELECT count(*) / ? + 1 FROM {table})"  # noqa: S608
+                run(f"DELETE FROM {table} WHERE sequence IN ({some})", (_SEVENTH,))  # noqa: S608 - as above
+
+    def _used_bytes(self) -> int:
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        return int((pages - free) * size)
 
     def _open(self, read_only: bool) -> sqlite3.Connection:
         if read_only:
@@ -88,7 +242,7 @@ class EventStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self._path.parent}: can't be made ({error.strerror}); mend `state`.") from error
-        return sqlite3.connect(self._path)
+        return sqlite3.connect(self._path, timeout=BUSY_MS / 1000, check_same_thread=False)
 
     def _open_read_only(self) -> sqlite3.Connection:
         """Make no file: beside a database that nobody writes to SQLite would make two, which a reader may not."""
@@ -101,36 +255,66 @@ class EventStore:
         except OSError as error:
             raise unreadable(self._path, error) from error
         how = "mode=ro" if written_to else "mode=ro&immutable=1"
-        return sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True)
+        return sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
 
     def _prepare(self, read_only: bool) -> None:
         [version] = self._connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise StorageError(f"{self._path}: was written by a later edge-asd; update edge-asd here.")
+            raise LaterDatabase(f"{self._path}: was written by a later edge-asd; update edge-asd here.")
         [[verdict]] = self._connection.execute("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         if read_only:
+            if version < SCHEMA_VERSION:
+                raise StorageError(
+                    f"{self._path}: was written by an earlier edge-asd; `edge-asd run` brings it up to date."
+                )
             return
+        if version == 0:
+            self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA journal_size_limit = 1048576")
-        if version != SCHEMA_VERSION:
-            with self._connection:
-                self._connection.execute(_SCHEMA)
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version == SCHEMA_VERSION:
+            return
+        with self._connection:
+            old = self._of_schema_1() if version == 1 else []
+            for statement in _SCHEMA:
+                self._connection.execute(statement)
+            for event in old:
+                row = (event.id, event.kind, event.raised_utc, msgspec.json.encode(event).decode())
+                self._connection.execute(_PUT, row)
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _of_schema_1(self) -> list[Event]:
+        """The events of the first version, whose table goes."""
+        rows = self._connection.execute(f"SELECT {', '.join(_SCHEMA_1)} FROM events ORDER BY sequence")  # noqa: S608
+        events = [msgspec.convert(dict(zip(_SCHEMA_1, row, strict=True)), Event) for row in rows]
+        self._connection.execute("DROP TABLE events")
+        return events
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    raise StorageError(
+                        f"{self._path}: another program has it locked; end that one, then run the same command again."
+                    ) from error
                 raise StorageError(
-                    f"{self._path}: another program has it locked; end that one, then run the same command again."
+                    f"{self._path}: can't be used ({error}); free space or mend the permissions."
                 ) from error
-            raise StorageError(f"{self._path}: can't be used ({error}); free space or mend the permissions.") from error
-        except sqlite3.DatabaseError as error:
-            raise StorageError(
-                f"{self._path}: is damaged or no event database ({error}); move it away, and a new one is begun."
-            ) from error
+            except sqlite3.DatabaseError as error:
+                raise DamagedDatabase(
+                    f"{self._path}: is damaged or no event database ({error}); move it away, and a new one is begun."
+                ) from error
+
+
+def _event(body: object) -> Event:
+    """Raises: sqlite3.DatabaseError where it is none, which the caller's errors name."""
+    try:
+        return msgspec.json.decode(str(body), type=Event)
+    except msgspec.DecodeError as error:
+        raise DamagedDatabase(f"{FILE_NAME}: a row holds no event ({error}).") from error

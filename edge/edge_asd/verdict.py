@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,11 +17,14 @@ class AlarmRule:
         threshold: a score above it is strange.
         release: an alert ends once scores lie below this share of the threshold, so that it doesn't flap.
         minimum_seconds: scores must stay strange for so long.
+        cooldown_seconds: after an alert has ended none is raised for so long; what is strange then and goes on being
+            so is an alert afterwards.
     """
 
     threshold: float
     release: float = 0.9
     minimum_seconds: float = 1.0
+    cooldown_seconds: float = 0.0
 
     @property
     def all_clear(self) -> float:
@@ -63,6 +67,21 @@ class Judge:
         self._rule = rule
         self._strange_since: float | None = None
         self._episode: Episode | None = None
+        self._quiet_until = -math.inf
+
+    @property
+    def rule(self) -> AlarmRule:
+        """The one in force; another one is in force from the next score on, for an episode that lasts as well."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, rule: AlarmRule) -> None:
+        self._rule = rule
+
+    @property
+    def episode(self) -> Episode | None:
+        """The one that lasts."""
+        return self._episode
 
     def take(self, score: Score) -> Change | None:
         """One score, in the order of time."""
@@ -85,7 +104,7 @@ class Judge:
             return None
         if self._strange_since is None:
             self._strange_since = score.seconds
-        if score.seconds - self._strange_since < self._rule.minimum_seconds:
+        if score.seconds - self._strange_since < self._rule.minimum_seconds or score.seconds < self._quiet_until:
             return None
         self._episode = Episode(self._strange_since, score.seconds, score.value, score.seconds, score.nearest)
         return Change("raised", self._episode)
@@ -94,4 +113,5 @@ class Judge:
         if self._episode is None:
             return None
         episode, self._episode, self._strange_since = replace(self._episode, ended=seconds), None, None
+        self._quiet_until = seconds + self._rule.cooldown_seconds
         return Change("cleared", episode)

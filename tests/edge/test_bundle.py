@@ -245,10 +245,10 @@ def replaced(content: bytes, name: str, data: bytes) -> bytes:
 
 def test_a_future_format_version(content: bytes) -> None:
     def later(stated: dict) -> None:  # type: ignore[type-arg]
-        stated.update(format_version=4, something_new=True)
+        stated.update(format_version=5, something_new=True)
 
     message = refused(with_manifest(content, later))
-    assert "format version 4, this program reads version 3" in message
+    assert "format version 5, this program reads version 4" in message
     assert "update edge-asd" in message
 
 

@@ -5,116 +5,45 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
 
+from edge_asd import bundle as bundles
 from edge_asd import status
-from edge_asd.bank import Bank
 from edge_asd.capture import Block
-from edge_asd.comparison import Comparison
 from edge_asd.config import load
-from edge_asd.daemon import Duty, Post, Summary, listen, run
+from edge_asd.daemon import listen, run
+from edge_asd.duty import Duty, Ears, Summary
 from edge_asd.errors import CaptureError, ConfigError, StorageError
-from edge_asd.events import Event, Origin
-from edge_asd.front_end import FrontEnd, Samples
-from edge_asd.scoring import Detector, Score, embed
-from edge_asd.store import EventStore
-from edge_asd.verdict import AlarmRule
-from edge_asd.windows import Windows
-
-RATE = 16000
-FIRST_SCORE = (31 * 8 + 64 + 2) * 512 / RATE  # 32 windows, and the frame behind them
-BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class Loudness:
-    """A model whose embedding is the mean level, in dB: a score is so many dB from normal."""
-
-    name = "loudness"
-
-    def prepare(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        return log_mel
-
-    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return windows.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)[:, None]
-
-
-class StreamClock:
-    """Time passes as samples do."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def utc_now(self) -> datetime:
-        return BEGAN + timedelta(seconds=self.seconds)
-
-    def monotonic(self) -> float:
-        return 1000.0 + self.seconds
-
-
-class Recording:
-    """A source of given blocks; an error among them is raised, a function is called."""
-
-    def __init__(self, blocks: Iterable[Block | Exception | Callable[[], None]], clock: StreamClock) -> None:
-        self._blocks = blocks
-        self._clock = clock
-        self.closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closed = True
-
-    def __iter__(self) -> Iterator[Block]:
-        for block in self._blocks:
-            if isinstance(block, Exception):
-                raise block
-            if isinstance(block, Block):
-                self._clock.seconds += (len(block.samples) + block.lost) / RATE
-                yield block
-            else:
-                block()
-
-
-def noise(seconds: float, level: float = 0.01) -> Samples:
-    samples: Samples = (level * np.random.default_rng(1).standard_normal(round(seconds * RATE))).astype(np.float32)
-    return samples
-
-
-def tone(seconds: float) -> Samples:
-    """Loud, with harmonics all over the spectrum."""
-    time_axis = np.arange(round(seconds * RATE)) / RATE
-    samples: Samples = sum(0.05 * np.sin(2 * np.pi * 200 * k * time_axis) for k in range(1, 40)).astype(np.float32)  # type: ignore[union-attr]
-    return samples + noise(seconds, 0.1)
-
-
-def blocks(samples: Samples) -> Iterator[Block]:
-    for start in range(0, len(samples), 500):
-        yield Block(samples[start : start + 500])
-
-
-def post() -> Post:
-    front_end, windows, model = FrontEnd(), Windows(), Loudness()
-    normal = embed(windows, model, front_end.log_mel(noise(10)))
-    detector = Detector(
-        front_end, windows, model, {"00": Comparison({"embedding": Bank.of(normal[None], ["quiet.wav"])})}
-    )
-    return Post(detector, Origin("fan", "00", "0123456789abcdef"), AlarmRule(threshold=3.0))
+from edge_asd.events import Event
+from edge_asd.notify import Supervisor
+from edge_asd.scoring import Score, StreamScorer
+from listening_post import (
+    BEGAN,
+    FIRST_SCORE,
+    RATE,
+    Log,
+    Recording,
+    StreamClock,
+    absent,
+    blocks,
+    device_toml,
+    noise,
+    post,
+    tone,
+)
 
 
 class Run:
@@ -126,24 +55,13 @@ class Run:
         self.stop = threading.Event()
         self.clock = StreamClock()
         self.source = Recording(heard, self.clock)
+        self.log = Log()
         self._folder = folder
 
     def go(self) -> Summary:
-        with EventStore(self._folder / "events.sqlite") as store:
-            duty = Duty(
-                post(),
-                store,
-                self._folder,
-                clock=self.clock,
-                on_score=self.scores.append,
-                on_change=lambda kind, event: self.changes.append((kind, event)),
-            )
-            return listen(self.source, duty, self.stop)
-
-    @property
-    def stored(self) -> list[Event]:
-        with EventStore(self._folder / "events.sqlite", read_only=True) as store:
-            return store.newest(100)
+        ears = Ears(self.scores.append, lambda kind, event: self.changes.append((kind, event)))
+        duty = Duty(post(), self.log, self._folder, clock=self.clock, ears=ears)
+        return listen(self.source, duty, self.stop)
 
 
 def read_status(folder: Path) -> status.Status:
@@ -155,7 +73,7 @@ def read_status(folder: Path) -> status.Status:
 def test_a_normal_sound_raises_nothing(tmp_path: Path) -> None:
     heard = Run(tmp_path, blocks(noise(30)))
     summary = heard.go()
-    assert heard.changes == heard.stored == []
+    assert heard.changes == heard.log.told == []
     assert heard.scores[0].seconds == pytest.approx(FIRST_SCORE, abs=0.1)
     assert len(heard.scores) == pytest.approx((30 - FIRST_SCORE) / 0.256, abs=1.5)
     assert summary == Summary(30.0, len(heard.scores), 0, 0, stopped=False)
@@ -172,7 +90,7 @@ def test_a_strange_sound_is_one_event(tmp_path: Path, capsys: pytest.CaptureFixt
     assert 20.0 < raised.began_s < 23.0
     assert 1.0 <= raised.raised_s - raised.began_s < 1.3
     assert raised.ended_s is None
-    assert heard.stored == [cleared]
+    assert heard.log.told == [(first, raised), (second, cleared)]
     assert cleared.id == raised.id
     assert cleared.ended_s is not None
     assert 43.0 < cleared.ended_s < 47.5
@@ -209,7 +127,7 @@ def test_a_gap_ends_an_alert(tmp_path: Path) -> None:
     heard = Run(tmp_path, sound)
     heard.go()
     assert [kind for kind, _ in heard.changes] == ["raised", "cleared"]
-    assert heard.stored[0].ended_s == 22.0
+    assert heard.log.kept[0].ended_s == 22.0
 
 
 def test_an_alert_that_lasts_is_stored_as_it_stands(tmp_path: Path) -> None:
@@ -218,9 +136,10 @@ def test_an_alert_that_lasts_is_stored_as_it_stands(tmp_path: Path) -> None:
     summary = heard.go()
     assert summary.stopped
     assert summary.heard_seconds == pytest.approx(17.0, abs=0.05)
-    [event] = heard.stored
+    [event] = heard.log.kept
     assert event.ended_s is None
-    assert event.peak == heard.scores[-1].value > heard.changes[0][1].peak
+    assert event.peak == heard.scores[-1].value > (heard.changes[0][1].peak or 0.0)
+    assert [transition for transition, _ in heard.log.told] == ["raised", "unfinished"]
     assert [kind for kind, _ in heard.changes] == ["raised"]
     assert read_status(tmp_path).alert
 
@@ -230,7 +149,7 @@ def test_what_was_heard_is_kept_when_the_source_gives_up(tmp_path: Path) -> None
     with pytest.raises(CaptureError, match="unplugged"):
         heard.go()
     assert heard.source.closed
-    assert heard.stored[0].peak == heard.scores[-1].value
+    assert heard.log.kept[0].peak == heard.scores[-1].value
     assert read_status(tmp_path).heard_seconds == 17.0
 
 
@@ -261,17 +180,6 @@ def full_disk(*arguments: object) -> None:
     raise StorageError("the disk is full")
 
 
-def test_an_alert_is_told_though_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(EventStore, "put", full_disk)
-    heard = Run(tmp_path, blocks(np.concatenate([noise(12), tone(5)])))
-    with pytest.raises(StorageError, match="the disk is full"):
-        heard.go()
-    assert [kind for kind, _ in heard.changes] == ["raised"]
-    assert "ALERT" in capsys.readouterr().err
-
-
 def test_a_status_that_cannot_be_written_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,28 +188,99 @@ def test_a_status_that_cannot_be_written_is_said_once(
     assert capsys.readouterr().err == "edge-asd: listening without a status: the disk is full\n"
 
 
-def test_the_source_that_gave_up_is_what_is_said_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_clock_jumps_and_durations_are_right(tmp_path: Path) -> None:
     heard = Run(tmp_path, ())
-    fill = lambda: monkeypatch.setattr(EventStore, "put", full_disk)  # noqa: E731
-    heard.source = Recording([*blocks(noise(12)), *blocks(tone(5)), fill, CaptureError("unplugged")], heard.clock)
-    with pytest.raises(CaptureError, match="unplugged"):
-        heard.go()
-    assert capsys.readouterr().err.endswith("edge-asd: the disk is full\n")
+    clock = heard.clock
+
+    def jump(hours: float) -> Callable[[], None]:
+        def leap() -> None:
+            clock.jumped += timedelta(hours=hours)
+            clock.is_synchronised = hours > 0
+
+        return leap
+
+    clock.is_synchronised = False
+    episode = [*blocks(tone(8)), *blocks(noise(25))]
+    heard.source = Recording(
+        [*blocks(noise(12)), *episode[:20], jump(1), *episode[20:], jump(-1), *episode[:20], *episode[20:]], clock
+    )
+    heard.go()
+    first, second = heard.log.kept
+    for event in (first, second):
+        began, raised, ended = (
+            datetime.fromisoformat(moment or "") for moment in (event.began_utc, event.raised_utc, event.ended_utc)
+        )
+        assert event.ended_s is not None
+        assert (ended - began).total_seconds() == pytest.approx(event.ended_s - event.began_s, abs=0.002)
+        assert (raised - began).total_seconds() == pytest.approx(event.raised_s - event.began_s, abs=0.002)
+        assert event.boot_id == "the first boot"
+    assert first.raised_utc > second.raised_utc  # by the wall clock, which went back an hour between them
+    assert first.raised_monotonic < second.raised_monotonic
+    assert second.raised_monotonic - first.raised_monotonic == pytest.approx(second.raised_s - first.raised_s, abs=0.1)
+    assert (first.synchronised, second.synchronised) == (True, False)
 
 
-def device_toml(folder: Path, bundle: Path, capture: str, top: str = 'section = "00"') -> Path:
-    path = folder / "device.toml"
-    path.write_text(f'bundle = "{bundle}"\nstate = "state"\n{top}\n[capture]\n{capture}\n[alarm]\nthreshold = 1e6\n')
-    return path
+def test_a_microphone_that_is_gone_is_an_event_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heard = Run(tmp_path, [*blocks(noise(12)), *absent(30), *blocks(noise(20)), *absent(15)])
+    heard.go()
+    assert [(transition, event.fault) for transition, event in heard.log.told] == [
+        ("raised", "absent"),
+        ("cleared", "absent"),
+        ("raised", "absent"),
+        ("unfinished", "absent"),
+    ]
+    first = heard.log.kept[0]
+    assert (first.kind, first.peak, first.ended_s is None) == ("sensor", None, False)
+    said = capsys.readouterr().err
+    assert "ALERT fan 00: microphone absent since 12.0 s" in said
+    assert "there is no such card" in said
+    last = read_status(tmp_path)
+    assert (last.faults, last.gated, last.alert) == (("absent",), True, False)
+
+
+def test_an_alert_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heard = Run(tmp_path, [*blocks(noise(12)), *blocks(tone(10)), *blocks(noise(20))])
+    heard.go()
+    [event] = heard.log.kept
+    assert event.bands
+    assert event.bands[0].deviation_db > 10
+    assert f"{event.bands[0].deviation_db:+.0f} dB" in capsys.readouterr().err
+    assert (event.device, event.threshold) == ("shop-floor-7", 3.0)
+
+
+def test_the_watchdog_is_fed_by_scored_windows_and_by_attempts_to_reach_the_microphone(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(str(tmp_path / "notify"))
+        line.setblocking(False)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000000"}
+        heard = Run(tmp_path, ())
+
+        def told() -> list[str]:
+            found = []
+            with suppress(BlockingIOError):
+                while True:
+                    found.append(line.recv(1000).decode())
+            return [message for message in found if message == "WATCHDOG=1"]
+
+        duty = Duty(post(), Log(), tmp_path, clock=heard.clock, supervisor=Supervisor(environment))
+        for piece, least, most in (
+            (blocks(noise(60)), 10, 12),
+            (absent(60), 10, 12),
+            ([Block(np.empty(0, np.float32))] * 2000, 0, 0),  # a process that turns round and scores nothing
+        ):
+            fed = 0
+            for block in piece:
+                heard.clock.seconds += len(block.samples) / RATE or 0.5
+                duty.take(block)
+                fed += len(told())  # the queue of such a socket is short
+            assert least <= fed <= most
 
 
 def test_run_from_a_configuration(tmp_path: Path, tiny_bundle: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(12), RATE)
     scores: list[Score] = []
     config = load(device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"\npace = "fast"'))
-    summary = run(config, on_score=scores.append)
+    summary = run(config, ears=Ears(scores.append))
     assert summary == Summary(12.0, len(scores), 0, 0, stopped=False)
     assert len(scores) == 8
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -313,11 +292,12 @@ def test_one_daemon_a_state_folder(tmp_path: Path, tiny_bundle: Path) -> None:
         run(config)
 
 
-@pytest.mark.parametrize("top", ['section = "77"', ""])
-def test_a_section_that_is_not_there_or_not_said(tmp_path: Path, tiny_bundle: Path, top: str) -> None:
-    config = load(device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"', top))
+@pytest.mark.parametrize("section", ["77", ""])
+def test_a_section_that_is_not_there_or_not_said(tmp_path: Path, tiny_bundle: Path, section: str) -> None:
+    path = device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"')
+    path.write_text(path.read_text().replace('section = "00"', f'section = "{section}"'))
     with pytest.raises(ConfigError, match="00, 01"):
-        run(config)
+        run(load(path))
 
 
 def started(config: Path, *options: str) -> subprocess.Popen[str]:
@@ -336,7 +316,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, tiny_bundle: Path, number: signal.Signals) -> None:
     soundfile.write(tmp_path / "a.wav", noise(120), RATE)
     child = started(device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"'), "--json")
@@ -371,10 +351,68 @@ def test_a_signal_ends_it_though_the_microphone_says_nothing(tmp_path: Path, tin
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_command_that_ends_is_exit_code_9(tmp_path: Path, tiny_bundle: Path) -> None:
-    program = "import sys; sys.exit('card 1 has gone')"
+def test_a_recorder_that_ends_is_started_again(tmp_path: Path, tiny_bundle: Path) -> None:
+    """As when a microphone is plugged out, and in again a little later."""
+    program = (
+        f"import sys, time; from pathlib import Path; count = Path({str(tmp_path / 'count')!r})\n"
+        "before = int(count.read_text()) if count.exists() else 0; count.write_text(str(before + 1))\n"
+        "if before == 1: sys.exit('card Device has gone')\n"
+        "sys.stdout.buffer.write(bytes(range(256)) * 125); sys.stdout.flush()\n"
+        "time.sleep(600 if before else 0)"
+    )
     capture = f"command = {json.dumps([sys.executable, '-c', program])}"
     child = started(device_toml(tmp_path, tiny_bundle, capture))
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 9
-    assert said.splitlines()[-1].endswith("card 1 has gone")
+    with child:
+        try:
+            wait_for(lambda: (found := status.read(tmp_path / "state")) and found.heard_seconds > 2.0)
+            child.terminate()
+            _, said = child.communicate(timeout=30)
+        finally:
+            child.kill()
+    assert child.returncode == 0, said
+    assert read_status(tmp_path / "state").lost_samples > 0
+    assert said.count("hears nothing") == 1
+    assert said.count("hears again") == 1
+
+
+def test_hangup_puts_thresholds_and_sinks_in_force_and_loses_no_sample(tmp_path: Path, tiny_bundle: Path) -> None:
+    samples = noise(60, 0.1)
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    path = device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"')
+    sink = f'[sinks.json_lines]\npath = "{tmp_path / "told.jsonl"}"\n'
+    child = started(path, "--json")
+    state = tmp_path / "state"
+    with child:
+        try:
+            wait_for(lambda: (found := status.read(state)) and found.heard_seconds > 1)
+            path.write_text(path.read_text().replace("1e6", "not a number"))
+            child.send_signal(signal.SIGHUP)
+            time.sleep(1.5)
+            assert read_status(state).threshold == 1e6
+            path.write_text(path.read_text().replace("not a number", "1e-9").replace("a.wav", "b.wav") + sink)
+            child.send_signal(signal.SIGHUP)
+            wait_for(lambda: read_status(state).threshold == 1e-9)
+            wait_for(lambda: (tmp_path / "told.jsonl").exists() and (tmp_path / "told.jsonl").read_text())
+            child.terminate()
+            out, said = child.communicate(timeout=30)
+        finally:
+            child.kill()
+    assert child.returncode == 0, said
+    assert "the settings stay as they are: " in said
+    assert "is not TOML: Invalid value (at line 7" in said
+    assert "capture: changed, and in force after the next start" in said
+    [message] = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()[:1]]
+    assert (message["transition"], message["event"]["threshold"]) == ("raised", 1e-9)
+    scores = [line for line in map(json.loads, out.splitlines()) if line["kind"] == "score"]
+    assert {round(later["seconds"] - sooner["seconds"], 3) for sooner, later in pairwise(scores)} == {0.256}
+    last = read_status(state)
+    assert last.lost_samples == 0
+    expected = [
+        score.value for score in StreamScorer(bundles.read(tiny_bundle).detector(), "00").push(samples_of(tmp_path))
+    ]
+    assert [line["score"] for line in scores] == expected[: len(scores)]
+
+
+def samples_of(folder: Path) -> np.ndarray:
+    samples, _ = soundfile.read(folder / "a.wav", dtype="float32")
+    return samples

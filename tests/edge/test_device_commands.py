@@ -10,13 +10,13 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import soundfile
+from msgspec.structs import replace
 
 from edge_asd import bundle as bundles
 from edge_asd import cli, commands, status
@@ -349,7 +349,7 @@ with status.alone(Path({str(tmp_path)!r})):
     )
     status.write(tmp_path, running)
     with EventStore(tmp_path / "events.sqlite") as store:
-        store.put(EVENT)
+        store.put("raised", EVENT)
     with sleeper:
         told = edge_asd("status", "--state", tmp_path)
         sleeper.communicate(b"\n")
@@ -373,7 +373,7 @@ def test_status_where_nothing_ever_ran(tmp_path: Path) -> None:
 def test_events_newest_first_and_so_many(tmp_path: Path) -> None:
     with EventStore(tmp_path / "events.sqlite") as store:
         for number in range(5):
-            store.put(replace(EVENT, id=str(number), ended_s=99.0))
+            store.put("cleared", replace(EVENT, id=str(number), ended_s=99.0))
     done = edge_asd("events", "--state", tmp_path, "--limit", 2, "--json")
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["4", "3"]
     assert "cleared at 99.0 s" in edge_asd("events", "--state", tmp_path).stdout
@@ -446,6 +446,7 @@ COMMANDS = [
     ["status"],
     ["events"],
     ["bench"],
+    ["commission"],
     ["doctor"],
     ["bundle", "inspect"],
     ["bundle", "verify"],

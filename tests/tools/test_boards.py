@@ -32,8 +32,7 @@ def test_a_board_is_what_it_says(name: str) -> None:
     assert all(tag.endswith(machine) for tag in board.board.wheel_platform)
     assert set(board.board.python) == {"3.11", "3.13"}
     assert board.model.threads <= board.board.cores
-    rate, channels = (board.capture.command[board.capture.command.index(flag) + 1] for flag in ("-r", "-c"))
-    assert (int(rate), int(channels)) == (board.capture.rate, board.capture.channels)
+    assert board.page.loopback
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -44,7 +43,10 @@ def test_a_boards_first_settings_are_settings(name: str, tmp_path: Path) -> None
     path.parent.mkdir(parents=True)
     path.write_text(compose(boards.read(name), Wishes(), ["00"]))
     settings = config.load(path)
-    assert settings.capture.command[0] == "arecord"
+    assert settings.capture.device == "default"
+    assert (settings.capture.rate, settings.capture.channels) == (16000, 1)
+    assert settings.alarm.threshold == "site"
+    assert settings.page
     assert settings.state.resolve() == tmp_path / "var" / "lib" / "edge-asd"
 
 
@@ -89,6 +91,10 @@ def test_an_installation_without_boards_says_so(tmp_path: Path) -> None:
         "ProtectSystem=strict",
         "PrivateTmp=yes",
         "DeviceAllow=char-alsa rw",
+        "Type=notify",
+        "WatchdogSec=60",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "RuntimeDirectory=edge-asd",
         "ExecStart=/opt/edge-asd/current/venv/bin/python -I -m edge_asd run --config /etc/edge-asd/device.toml",
         "WantedBy=multi-user.target",
     ],

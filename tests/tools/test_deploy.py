@@ -154,7 +154,7 @@ def test_the_board_makes_the_first_settings(deploy: Deploy, tiny_bundle: Path, t
     assert deploy(tiny_bundle, "--to", tmp_path, "--section", "00", "--board", "pi-zero-2w").code == 0
     path = tmp_path / "etc" / "edge-asd" / "device.toml"
     assert "from the board pi-zero-2w" in path.read_text()
-    assert config.load(path).capture.command[0] == "arecord"
+    assert config.load(path).capture.device == "default"
 
 
 def test_help_is_fast_and_loads_nothing_heavy() -> None:

@@ -14,11 +14,12 @@ import pytest
 import soundfile
 
 from edge_asd import bundle as bundles
+from edge_asd import promise
 from edge_asd.errors import BundleError, ClipError, DataError, UsageError
+from edge_asd.false_alarms import WEEK, Evidence, Recording, evidence, sustained
 from edge_asd.scoring import Score
 from edge_asd.verdict import AlarmRule, Judge
 from edge_asd_trainer import threshold_command
-from edge_asd_trainer.false_alarms import WEEK, Evidence, Recording, evidence, sustained
 from made_up import some_bundle
 
 HOP = 0.256
@@ -172,7 +173,7 @@ def test_scores_that_can_get_no_higher_give_no_threshold() -> None:
 
 @pytest.mark.parametrize("value", [3.14159265, 0.1, 123456.71, -0.0123456789, -2.0, 0.0, 1e-9])
 def test_a_threshold_is_rounded_up(value: float) -> None:
-    rounded = threshold_command._rounded_up(value)
+    rounded = promise.rounded_up(value)
     assert value <= rounded <= value + abs(value) * 1.1e-5
     assert len(f"{rounded!r}".replace("-", "").replace(".", "").strip("0").split("e")[0]) <= 6
 
@@ -250,7 +251,7 @@ def a_report(value: float, tail: np.ndarray | None = None) -> threshold_command.
 def test_the_lines_for_a_site_are_ones_that_its_reader_takes() -> None:
     import tomllib
 
-    from edge_asd.config import AlarmSettings
+    from edge_asd.settings import AlarmSettings
 
     report = a_report(1.0)
     written = tomllib.loads(report.settings)["alarm"]
@@ -289,14 +290,14 @@ def test_the_bundle_is_the_same_but_for_one_threshold_and_a_line_on_its_card(tmp
 
 def test_doubts_are_said() -> None:
     quiet = np.repeat(1.0 + np.random.default_rng(10).exponential(0.1, 8000), 39)
-    assert threshold_command._doubts(known(quiet), 1.0) == []
+    assert promise.doubts(known(quiet), 1.0) == []
     short = known(quiet[:20_000])
-    [far] = threshold_command._doubts(short, 1.0)
+    [far] = promise.doubts(short, 1.0)
     assert "118 times as far" in far
     assert "listen to 1.68 h or more" in far
-    assert threshold_command._doubts(short, 10.0) == []
+    assert promise.doubts(short, 10.0) == []
     days = known(*conditions(np.random.default_rng(11), 6))
-    assert "scores come in spells" in " ".join(threshold_command._doubts(days, 1000.0))
+    assert "scores come in spells" in " ".join(promise.doubts(days, 1000.0))
 
 
 def test_recordings_that_were_trained_on_are_noticed() -> None:

@@ -15,8 +15,8 @@ import soundfile
 from edge_asd import bundle as bundles
 from edge_asd import golden
 from edge_asd.errors import DataError
+from edge_asd.false_alarms import WEEK, Recording, evidence
 from edge_asd.verdict import AlarmRule
-from edge_asd_trainer.false_alarms import WEEK, Recording, evidence
 
 RULE = AlarmRule(math.inf, release=0.9, minimum_seconds=1.0)
 

@@ -14,6 +14,7 @@ from scipy import stats
 from edge_asd import progress, systems
 from edge_asd.bank import Bank
 from edge_asd.comparison import Backend, Comparison, Feature, Heard, Spread, held_out, statistics
+from edge_asd.deviation import Spectrum
 from edge_asd.manifest import Section, Thresholds
 from edge_asd.model import Model
 from edge_asd.scoring import Detector, embed
@@ -76,6 +77,7 @@ def detect(
             thresholds=limits,
             flipped=name in flipped,
             spreads=tuple(comparison.spreads) if comparison else (),
+            spectrum=Spectrum.of(log_mels[i] for i in np.flatnonzero(section_of == name)),
         )
 
     if config.system == "system1":

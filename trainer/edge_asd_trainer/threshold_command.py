@@ -16,16 +16,14 @@ import typer
 
 from edge_asd import progress
 from edge_asd.errors import CaptureError, ClipError, UsageError
+from edge_asd.promise import clock_time, doubts, period, rounded_up
 
 if TYPE_CHECKING:
     from edge_asd.bundle import Bundle
+    from edge_asd.false_alarms import Evidence, Outlook, Recording
     from edge_asd.scoring import Detector
-    from edge_asd_trainer.false_alarms import Evidence, Outlook, Recording
 
 SHORTEST_SECONDS = 9.0  # of a recording: a score is of 10 s, and recorders stop a little early
-FAR = 100.0  # times as long as was listened: further out no tail is to be relied on
-FEW_POINTS = 5.0
-DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ def threshold(
     """
     from edge_asd import bundle as bundles
     from edge_asd import clips
+    from edge_asd.false_alarms import evidence
     from edge_asd.verdict import AlarmRule
-    from edge_asd_trainer.false_alarms import evidence
 
     if not 0 < false_alarms < math.inf:
         raise UsageError(f"--false-alarms: found {false_alarms:g}; expected a number above 0, such as 1 or 0.25.")
@@ -156,8 +154,8 @@ def _listen(file: Path, detector: Detector, section: str, advance: Callable[[int
     import numpy as np
 
     from edge_asd.capture.wav import WavSource
+    from edge_asd.false_alarms import Recording
     from edge_asd.scoring import StreamScorer
-    from edge_asd_trainer.false_alarms import Recording
 
     rate = detector.front_end.sample_rate
     scorer = StreamScorer(detector, section)
@@ -186,7 +184,7 @@ def _listen(file: Path, detector: Detector, section: str, advance: Callable[[int
 
 def _report(opened: Bundle, section: str, known: Evidence, false_alarms: float, seconds: float) -> Report:
     now = opened.manifest.sections[section].thresholds
-    found = known.outlook(_rounded_up(known.lowest_threshold(false_alarms)))
+    found = known.outlook(rounded_up(known.lowest_threshold(false_alarms)))
     name, at, score = known.highest()
     return Report(
         bundle=opened.source,
@@ -206,23 +204,15 @@ def _report(opened: Bundle, section: str, known: Evidence, false_alarms: float, 
         highest_file=name,
         highest_seconds=at,
         settings=_settings(found.threshold, known),
-        warnings=(*_trained_on(opened, section, known), *_doubts(known, false_alarms)),
+        warnings=(*_trained_on(opened, section, known), *doubts(known, false_alarms)),
     )
-
-
-def _rounded_up(value: float) -> float:
-    """To some digits, for people; never down, or a promise would be broken."""
-    rounded = float(f"{value:.{DIGITS}g}")
-    if rounded < value:
-        rounded = float(f"{value + 10.0 ** (math.floor(math.log10(abs(value))) - DIGITS + 1):.{DIGITS}g}")
-    return rounded
 
 
 def _settings(found: float, known: Evidence) -> str:
     """The lines of a device.toml, or none where its reader would refuse such a threshold."""
     import msgspec
 
-    from edge_asd.config import AlarmSettings
+    from edge_asd.settings import AlarmSettings
 
     given = {"threshold": found, "release": known.rule.release, "minimum_seconds": known.rule.minimum_seconds}
     try:
@@ -244,25 +234,6 @@ def _trained_on(opened: Bundle, section: str, known: Evidence) -> list[str]:
         f"{len(trained)} of the recordings are named like clips that were trained on, {trained[0]} for one; if they "
         "are these, leave them out, for what was trained on sounds more normal than anything will again."
     ]
-
-
-def _doubts(known: Evidence, false_alarms: float) -> list[str]:
-    doubts = []
-    if (times := known.extrapolation(false_alarms)) > FAR:
-        least = _period(known.seconds * times / FAR / 3600)
-        doubts.append(f"this is extrapolated {times:.0f} times as far as was listened; listen to {least} or more.")
-    if known.stands_alone():
-        name, at, _ = known.highest()
-        doubts.append(
-            f"one moment scores far above all others, {_clock(at)} of {name}; if that wasn't normal, leave it out, and "
-            "if it was, such moments are too rare in these recordings to tell how often they come."
-        )
-    if known.tail.points < FEW_POINTS:
-        doubts.append(
-            f"the high scores come in spells, worth {known.tail.points:.1f} independent ones, so the threshold is far "
-            "above them; record at more times."
-        )
-    return doubts
 
 
 def _with_alarm(opened: Bundle, report: Report) -> Bundle:
@@ -293,9 +264,9 @@ def _as_text(report: Report) -> str:
     for name, one in (("decision", report.decision), ("alarm", report.alarm), (wanted, report.found)):
         counted = f"{one.threshold:>11.6g} {one.alerts:>7} {one.lasting:>9.1%}"
         lines.append(f"{name:<{len(wanted)}} {counted} {_number(one.per_week):>14}")
-    reach = f"from {report.listened_hours:.2f} h to {_period(168 / report.false_alarms)}"
+    reach = f"from {report.listened_hours:.2f} h to {period(168 / report.false_alarms)}"
     far = f"extrapolated {reach}: {report.extrapolation:.3g} times" if report.extrapolation > 1 else "counted"
-    highest = f"{report.highest_score:.6g}, at {_clock(report.highest_seconds)} in {report.highest_file}"
+    highest = f"{report.highest_score:.6g}, at {clock_time(report.highest_seconds)} in {report.highest_file}"
     settings = (
         f"for one site alone, in its device.toml:\n\n{report.settings}"
         if report.settings
@@ -310,18 +281,3 @@ def _as_text(report: Report) -> str:
 
 def _number(alerts: float) -> str:
     return f"{alerts:,.0f}" if alerts >= 100 else f"{alerts:.3g}"
-
-
-def _period(hours: float) -> str:
-    """A time as people say it."""
-    if hours == 168:
-        return "a week"
-    for unit, length in (("weeks", 168), ("days", 24)):
-        if hours >= 2 * length:
-            return f"{hours / length:.3g} {unit}"
-    return f"{hours:.3g} h"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -22,10 +22,18 @@ class Block:
         samples: (n,) in [-1, 1], mono, at the rate that was asked for. None at all where the source was quiet for
             a while: whoever iterates gets to look at the clock.
         lost: so many samples were lost just before these.
+        clipped: so many samples of the source itself, of any channel and before they were mixed and resampled, were
+            at full scale.
+        recording: these samples begin another recording, of this name, that has nothing to do with what came before;
+            "" goes on with what there was.
+        absent: why there is nothing to hear at present, such as a microphone that isn't plugged in; "" where there is.
     """
 
     samples: Samples
     lost: int = 0
+    clipped: int = 0
+    recording: str = ""
+    absent: str = ""
 
 
 class AudioSource(Protocol):
@@ -47,6 +55,6 @@ class AudioSource(Protocol):
     def __iter__(self) -> Iterator[Block]: ...
 
 
-def nothing() -> Block:
+def nothing(absent: str = "") -> Block:
     """A block without samples."""
-    return Block(np.empty(0, np.float32))
+    return Block(np.empty(0, np.float32), absent=absent)

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Meta
 
 import edge_asd_tools
-from edge_asd.config import AlarmSettings, ModelSettings
 from edge_asd.errors import ConfigError, UsageError
+from edge_asd.settings import AlarmSettings, ClipSettings, EventSettings, ModelSettings, PageSettings
 
 LARGEST_FILE = 64 << 10
 
@@ -45,9 +45,9 @@ class Facts(Table, frozen=True):
 
 
 class Microphone(Table, frozen=True):
-    """The recorder that the board starts with: a program that writes S16_LE PCM, its rate in Hz and its channels."""
+    """The microphone that the board starts with: its ALSA name, its rate in Hz and its channels."""
 
-    command: Annotated[tuple[str, ...], Meta(min_length=1)]
+    device: Annotated[str, Meta(min_length=1)]
     rate: Count
     channels: Count
 
@@ -59,6 +59,9 @@ class Board(Table, frozen=True):
     model: ModelSettings
     capture: Microphone
     alarm: AlarmSettings
+    events: EventSettings
+    clips: ClipSettings
+    page: PageSettings
 
 
 def names(folder: Path | None = None) -> list[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_asd import config, release
-from edge_asd.config import DeviceConfig
 from edge_asd.release import Deployed, Provision, Report
 from edge_asd.release_tree import Tree
+from edge_asd.settings import DeviceConfig
 
 
 class Device(Protocol):

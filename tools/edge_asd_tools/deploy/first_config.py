@@ -10,8 +10,8 @@ from typing import Literal
 import msgspec
 import tomli_w
 
-from edge_asd.config import DeviceConfig
 from edge_asd.errors import UsageError
+from edge_asd.settings import DeviceConfig
 from edge_asd_tools.deploy.boards import Board
 
 Pace = Literal["realtime", "fast"]
@@ -60,8 +60,10 @@ def compose(board: Board, wishes: Wishes, sections: Collection[str]) -> str:
         "state": "../../var/lib/edge-asd",
         "model": msgspec.to_builtins(board.model),
         "capture": capture,
-        "alarm": msgspec.to_builtins(board.alarm),
+        **{table: msgspec.to_builtins(getattr(board, table)) for table in ("alarm", "events", "clips")},
     }
+    if not wishes.wav:  # of what hears a recording there may be several on one machine, and the port is one
+        document["page"] = {"listen": board.page.listen}
     return _HEADER.format(board=board.board.name) + tomli_w.dumps(document)
 
 

@@ -24,11 +24,16 @@ from edge_asd import bundle as bundles
 from edge_asd import daemon
 from edge_asd.capture import Block
 from edge_asd.clock import SystemClock
+from edge_asd.duty import Duty
 from edge_asd.errors import CaptureError
 from edge_asd.events import Origin
 from edge_asd.front_end import FrontEnd, Samples
+from edge_asd.keeper import Keeper
+from edge_asd.kept_sounds import SoundKeeper
+from edge_asd.post import Post
 from edge_asd.scoring import StreamScorer
-from edge_asd.store import FILE_NAME, EventStore
+from edge_asd.settings import ClipSettings, EventSettings
+from edge_asd.store import FILE_NAME
 from edge_asd.verdict import AlarmRule
 from edge_asd.workers import one_thread
 from edge_asd_trainer.bench.log_mels import waveform
@@ -154,10 +159,10 @@ def _listened(path: Path, notes_at: Sequence[int]) -> list[float]:
     state.mkdir()
     rule = AlarmRule(bundle.manifest.sections[SECTION].thresholds.alarm)
     origin = Origin(bundle.manifest.machine, SECTION, bundle.digest)
-    post = daemon.Post(bundle.detector(threads=1), origin, rule)
+    post = Post(bundle.detector(threads=1), origin, rule)
     source = Repeated(_whole(waveform(HEARD), FrontEnd().hop), notes_at)
-    with EventStore(state / FILE_NAME) as store:
-        duty = daemon.Duty(post, store, state, clock=SystemClock(), on_score=_nothing, on_change=_nothing)
+    with Keeper(state / FILE_NAME, EventSettings()) as log, SoundKeeper(state, ClipSettings(), FrontEnd()) as sounds:
+        duty = Duty(post, log, state, clock=SystemClock(), sounds=sounds, paced=False)
         daemon.listen(source, duty, threading.Event())
     return source.noted
 
@@ -227,7 +232,3 @@ def _megabytes(status: str) -> float:
     if not found:
         raise ValueError("no VmRSS: the process has ended")
     return int(found[1]) * 1024 / 1e6
-
-
-def _nothing(*_: object) -> None:
-    """Nobody is told."""

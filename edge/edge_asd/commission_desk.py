@@ -1,0 +1,107 @@
+"""How `edge-asd commission` and the daemon speak: a request in the state folder, and a report when it is done.
+
+The daemon has the microphone, so it does the work; a request that is there when it starts is begun anew, one that
+is taken away is given up.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge_asd import files
+from edge_asd.commissioning import LONGEST_MINUTES, SHORTEST_MINUTES, Plan
+from edge_asd.errors import StorageError
+from edge_asd.promise import period
+from edge_asd.site import MOST_CLIPS, Promise, Site
+
+REQUEST, REPORT = "commission.json", "commissioned.json"
+LARGEST = 64 << 10  # bytes
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A wish: who made it, by a word of its own, for so many minutes and at most so many false alarms a week."""
+
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{1,64}\Z")]
+    minutes: Annotated[float, Meta(ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)]
+    false_alarms: Annotated[float, Meta(gt=0, le=1e6)]
+    clips: Annotated[int, Meta(ge=1, le=MOST_CLIPS)] = 64
+
+    @property
+    def plan(self) -> Plan:
+        """As the commissioner takes it."""
+        return Plan(self.minutes, self.false_alarms, self.clips)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What came of a request: a site, or why there is none."""
+
+    id: str
+    site: Site | None = None
+    refusal: str = ""
+
+
+def ask(state: Path, request: Request) -> None:
+    """Leave a request. Raises: StorageError."""
+    files.write_bytes(state / REQUEST, msgspec.json.encode(request) + b"\n")
+
+
+def requested(state: Path) -> Request | None:
+    """The request that is there; one that can't be read is none. Raises: StorageError, where the folder can't be."""
+    content = _content(state / REQUEST)
+    try:
+        return msgspec.json.decode(content, type=Request) if content else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def withdraw(state: Path) -> None:
+    """Take the request away, if there is one. Raises: StorageError."""
+    try:
+        (state / REQUEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unwritable(state / REQUEST, error) from error
+
+
+def answer(state: Path, report: Report) -> None:
+    """Leave a report, and take its request away. Raises: StorageError."""
+    files.write_bytes(state / REPORT, msgspec.json.encode(report) + b"\n")
+    withdraw(state)
+
+
+def reported(state: Path, identity: str) -> Report | None:
+    """What came of the request of this id, if anything did yet. Raises: StorageError."""
+    content = _content(state / REPORT)
+    try:
+        report = msgspec.json.decode(content, type=Report) if content else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return report if report and report.id == identity else None
+
+
+def lines(site: Site) -> list[str]:
+    """What was learned, for people: before and after, and what speaks against relying on it."""
+    title = f"{site.machine} {site.section}: {len(site.clips)} clips learned and measured in {site.minutes:g} minutes"
+    rows = [f"{'':<8}{'threshold':>12}{'alerts':>8}{'alerts a week':>16}"]
+    for name, one in (("before", site.before), ("now", site.after)):
+        rows.append(f"{name:<8}{one.threshold:>12.6g}{one.alerts:>8}{_number(one):>16}")
+    wanted = f"at most {site.false_alarms:g} false alarms a week, so one in {period(168 / site.false_alarms)}"
+    level = "" if site.level_dbfs is None else f"; level {site.level_dbfs:.1f} dBFS"
+    return [title, "", *rows, "", f"{wanted}{level}", *(f"warning: {doubt}" for doubt in site.doubts)]
+
+
+def _number(promise: Promise) -> str:
+    return f"{promise.per_week:,.0f}" if promise.per_week >= 100 else f"{promise.per_week:.3g}"
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: can't be read ({error.strerror or error}); mend the permissions.") from error
