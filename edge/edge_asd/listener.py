@@ -78,7 +78,7 @@ class Listener:
     def take(self, block: Block, now: float) -> Iterator[Finding]:
         """One block, at a second of the device's monotonic clock."""
         if block.recording:
-            yield from self._next(block.recording)
+            yield from self._next(block.recording, block.mean)
         if block.lost:
             yield from self._interrupted()
             self._scorer.skip(block.lost)
@@ -118,12 +118,12 @@ class Listener:
         if change := self._judge.interrupt(self.seconds):
             yield change
 
-    def _next(self, recording: str) -> Iterator[Finding]:
+    def _next(self, recording: str, mean: float | None) -> Iterator[Finding]:
         """Another recording begins: what came before has nothing to do with it."""
         if self._recording:
             yield self._recorded()
         yield from self._interrupted()
-        self._scorer.restart(padded=True)
+        self._scorer.restart(padded=True, mean=mean)
         self._recording = recording
 
     def _recorded(self) -> Recorded:

@@ -183,9 +183,12 @@ class StreamScorer:
         """From the next score on compare as this detector does, whose front end, windows and network are the same."""
         self._detector = detector
 
-    def restart(self, *, padded: bool = False) -> None:
-        """Listen anew, as at the beginning of a stream, or with `padded` of a clip."""
-        self._windows = WindowStream(self._detector.front_end, self._detector.windows, padded=padded)
+    def restart(self, *, padded: bool = False, mean: float | None = None) -> None:
+        """Listen anew, as at the beginning of a stream, or of a clip: `padded`, and with the mean of its samples.
+
+        Where that is known `finish` gives the clip's score to the last bit, for its windows are the same.
+        """
+        self._windows = WindowStream(self._detector.front_end, self._detector.windows, padded=padded, mean=mean)
         self._recent = _Recent(self._detector)
         self._all = _Total()
 

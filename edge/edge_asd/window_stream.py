@@ -23,8 +23,16 @@ CLIP_FRAMES = 313  # T, of a 10 s clip: how far back a stream looks
 class WindowStream:
     """Every frame is transformed once, some at a time; kept are few frames of samples and one window of the log-mel."""
 
-    def __init__(self, front_end: FrontEnd, windows: Windows, *, padded: bool = False) -> None:
-        """Start a stream; `padded` puts half a frame of zeros before its first sample, as a clip has them."""
+    def __init__(
+        self, front_end: FrontEnd, windows: Windows, *, padded: bool = False, mean: float | None = None
+    ) -> None:
+        """Start a stream.
+
+        Args:
+            front_end, windows: as in the bundle.
+            padded: put half a frame of zeros before its first sample, as a clip has them.
+            mean: of all samples to come, where that is known; then the windows are those of the clip.
+        """
         self._front_end = front_end
         self._windows = windows
         self._constant = np.fft.rfft(front_end.window)[:2]
@@ -33,7 +41,7 @@ class WindowStream:
         self._held = front_end.n_fft // 2 if padded else 0
         self._uncounted = 0  # samples held that the mean doesn't know yet
         clip_frames = (windows.count(CLIP_FRAMES) - 1) * windows.hop + windows.frames
-        self._mean = _RecentMean(blocks=-(-clip_frames // windows.hop))
+        self._mean = _RecentMean(blocks=-(-clip_frames // windows.hop), known=mean)
         self._frames = 0
         self._low_bins = np.zeros((windows.frames, 2), np.complex128)
         self._low_filters = front_end.mel_filters[:2]
@@ -133,14 +141,17 @@ class _Head:
 
 
 class _RecentMean:
-    """The mean of the last so many blocks of samples."""
+    """The mean of the last so many blocks of samples, or what is known to be that of all."""
 
-    def __init__(self, blocks: int) -> None:
+    def __init__(self, blocks: int, known: float | None = None) -> None:
+        self._known = known
         self._blocks: deque[tuple[float, int]] = deque(maxlen=blocks)
 
     def add(self, total: float, samples: int) -> None:
         self._blocks.append((total, samples))
 
     def value(self) -> float:
+        if self._known is not None:
+            return self._known
         samples = sum(count for _, count in self._blocks)
         return sum(total for total, _ in self._blocks) / samples if samples else 0.0

@@ -26,6 +26,7 @@ class Block:
             at full scale.
         recording: these samples begin another recording, of this name, that has nothing to do with what came before;
             "" goes on with what there was.
+        mean: of all samples of the recording that begins here; None where nothing begins, or nobody knows it.
         absent: why there is nothing to hear at present, such as a microphone that isn't plugged in; "" where there is.
     """
 
@@ -33,6 +34,7 @@ class Block:
     lost: int = 0
     clipped: int = 0
     recording: str = ""
+    mean: float | None = None
     absent: str = ""
 
 

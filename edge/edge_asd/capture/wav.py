@@ -71,7 +71,8 @@ class WavSource:
         for clip in self._clips:
             try:
                 self._file = self._open(clip)
-                yield from self._blocks(clip, self._file, clip.name)
+                mean = self._mean(clip, self._file)
+                yield from self._blocks(clip, self._file, clip.name, mean)
                 whole += 1
             except CaptureError as error:
                 complaint = error
@@ -113,7 +114,19 @@ class WavSource:
         if file is not None:
             file.close()
 
-    def _blocks(self, path: Path, file: soundfile.SoundFile, recording: str = "") -> Iterator[Block]:
+    def _mean(self, path: Path, file: soundfile.SoundFile) -> float:
+        """Of all samples of a clip, as they will be given: the paper subtracts it before anything is computed."""
+        mono, total, count = MonoStream(file.samplerate, self._sample_rate, self._channel), 0.0, 0
+        while len(frames := _read(path, file, file.samplerate)):
+            samples = mono.convert(frames)
+            total, count = total + float(samples.sum(dtype=np.float64)), count + len(samples)
+        samples = mono.convert(np.empty((0, file.channels), np.float32), last=True)
+        file.seek(0)
+        return (total + float(samples.sum(dtype=np.float64))) / max(1, count + len(samples))
+
+    def _blocks(
+        self, path: Path, file: soundfile.SoundFile, recording: str = "", mean: float | None = None
+    ) -> Iterator[Block]:
         rate = file.samplerate
         mono = MonoStream(rate, self._sample_rate, self._channel)
         began = time.monotonic()
@@ -125,9 +138,9 @@ class WavSource:
             if self._pace == "realtime":
                 time.sleep(max(0.0, began + heard / rate - time.monotonic()))
             clipped = int(np.count_nonzero(np.abs(frames) >= _FULL_SCALE))
-            yield Block(mono.convert(frames), clipped=clipped, recording=recording)
-            recording = ""
-        yield Block(mono.convert(np.empty((0, file.channels), np.float32), last=True), recording=recording)
+            yield Block(mono.convert(frames), clipped=clipped, recording=recording, mean=mean)
+            recording, mean = "", None
+        yield Block(mono.convert(np.empty((0, file.channels), np.float32), last=True), recording=recording, mean=mean)
 
 
 def _read(path: Path, file: soundfile.SoundFile, frames: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
