@@ -122,12 +122,13 @@ def _listened(device: DeviceConfig, request: Request) -> Report:
     found: list[Report] = []
 
     def done() -> bool:
-        if not (device.state / desk.REQUEST).exists() and (report := desk.reported(device.state, request.id)):
+        gone = not (device.state / desk.REQUEST).exists()
+        if gone and not found and (report := desk.reported(device.state, request.id)):
             found.append(report)
         return bool(found)
 
     summary = daemon.run(device, until=done)
-    if found:
+    if done():  # perhaps with the recording's last second
         return found[0]
     desk.withdraw(device.state)
     if summary.stopped:

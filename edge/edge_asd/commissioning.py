@@ -28,6 +28,7 @@ from edge_asd.scoring import Detector, Score
 from edge_asd.site import Learned, Promise, joined
 from edge_asd.status import Commissioning
 from edge_asd.verdict import AlarmRule
+from edge_asd.window_stream import CLIP_FRAMES
 
 CLIP_SECONDS = 10.0  # a score is of so much, and clips shall have nothing in common
 SHORTEST_MINUTES, LONGEST_MINUTES = 8.0, 7 * 24 * 60.0
@@ -96,7 +97,9 @@ class Commissioner:
         if self.phase == "learning":
             if not follows:
                 self._next_clip = max(self._next_clip, self._listened)
-            if self._listened >= self._next_clip and len(self._names) < self._plan.clips:
+            # A stream's very first score is of a frame less than a clip, which another network couldn't hear again.
+            whole = len(log_mel) >= CLIP_FRAMES
+            if whole and self._listened >= self._next_clip and len(self._names) < self._plan.clips:
                 self._learn(heard, log_mel, utc)
         else:
             if self._known is self._detector:

@@ -54,11 +54,14 @@ class SiteWork:
         """See what is wanted and whether anything is done; the post to go on with, where it is another one."""
         try:
             return self._look(level_dbfs)
-        except StorageError as error:
+        except StorageError as error:  # it is tried again
             if str(error) != self._said:
                 progress.say(f"edge-asd: commissioning: {error}")
             self._said = str(error)
-            return None
+        except Exception as error:  # a fault of ours: what was wanted is given up, and listening goes on
+            self._commissioner, self._refusal = None, f"{type(error).__name__}: {error}"
+            progress.say(f"edge-asd: commissioning failed: {self._refusal}")
+        return None
 
     def _look(self, level_dbfs: float | None) -> Post | None:
         wanted = desk.requested(self._state)
