@@ -173,7 +173,7 @@ class Duty:
             self._last_score = heard.value
             self.live.take(heard, self._clock.utc_now())
             self._ears.score(heard)
-            if self._site and not self._listener.sensor.gates:
+            if self._site and self._site.status and not self._listener.sensor.gates:
                 self._site.take(heard, *self._listener.last(), iso(self._clock.utc_now()))
         elif isinstance(heard, Change):
             self._changed(heard)

@@ -19,7 +19,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_asd.capture import AudioSource, Block, arecord, command, source_of
+from edge_asd.capture import AudioSource, Block, arecord, command, source_of, wav
 from edge_asd.capture.command import CommandSource
 from edge_asd.capture.patient import PatientSource
 from edge_asd.capture.source import nothing
@@ -28,6 +28,13 @@ from edge_asd.errors import CaptureError, MissingRequirement
 from edge_asd.settings import CaptureSettings
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_512_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers below count on them; a daemon's blocks are four times as long."""
+    for module in (command, wav):
+        monkeypatch.setattr(module, "BLOCK_SECONDS", 0.032)
 
 
 def python(program: str) -> list[str]:

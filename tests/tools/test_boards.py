@@ -120,6 +120,16 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     assert (finished.returncode, complaints) == (0, [])
 
 
+def test_the_unit_exposes_little() -> None:
+    """systemd's own score: below 3 is "OK", 10 is a service without a sandbox."""
+    if shutil.which("systemd-analyze") is None:
+        missing("systemd-analyze")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25", str(UNIT)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "Overall exposure level for edge-asd.service: 2." in finished.stdout
+
+
 def test_the_journal_stays_off_the_card() -> None:
     parser = configparser.ConfigParser()
     parser.read(CONFIGS / "journald" / "edge-asd.conf")

@@ -23,10 +23,10 @@ class MonoStream:
 
     def convert(self, frames: Samples, *, last: bool = False) -> Samples:
         """(n, channels) to the (m,) samples that are ready; with `last` all that remain."""
-        if self._channel == MIX:
+        if self._channel == MIX and frames.shape[1] > 1:
             mono: Samples = frames.mean(axis=1, dtype=np.float32)
         else:
-            mono = np.ascontiguousarray(frames[:, self._channel])
+            mono = np.ascontiguousarray(frames[:, max(0, self._channel)])
         if self._resampler is None:
             return mono
         resampled: Samples = self._resampler.resample_chunk(mono, last=last)

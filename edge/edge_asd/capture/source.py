@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_asd.front_end import Samples
 
-BLOCK_SECONDS = 0.032  # one hop of the front end
+BLOCK_SECONDS = 0.128  # half of the time from score to score: what is done for every block is done seldom enough
 
 
 @dataclass(frozen=True, eq=False)
