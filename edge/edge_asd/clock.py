@@ -59,10 +59,10 @@ class SystemClock:
 
     def synchronised(self) -> bool:
         """As systemd-timesyncd says, or the kernel, which chrony and ntpd tell; where nobody may ask that, it isn't."""
-        if _TIMESYNCD.exists():
-            return True
         buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
         try:
+            if _TIMESYNCD.exists():
+                return True
             state: int = ctypes.CDLL(None).adjtimex(buffer)
         except (OSError, AttributeError):
             return False

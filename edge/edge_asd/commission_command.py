@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from pathlib import Path
@@ -41,6 +42,7 @@ def commission(
     from edge_asd import status
 
     device = settings.load(config)
+    _act_as_owner(device.state)
     if undo:
         _undo(device.state, json=json)
         return
@@ -54,7 +56,8 @@ def commission(
     try:
         report = _watched(device.state, request) if status.alive(device.state) else _listened(device, request)
     except KeyboardInterrupt:
-        desk.withdraw(device.state)
+        if desk.requested(device.state) == request:
+            desk.withdraw(device.state)
         raise CheckFailed("commissioning was given up; all is as it was.") from None
     if report.site is None:
         raise CheckFailed(f"nothing was learned: {report.refusal}")
@@ -63,6 +66,13 @@ def commission(
         return
     for text in desk.lines(report.site):
         typer.echo(text)
+
+
+def _act_as_owner(state: Path) -> None:
+    """Become the daemon's user where root calls: what root writes there the daemon couldn't write any more."""
+    if os.geteuid() == 0 and state.exists() and (owner := state.stat()).st_uid != 0:
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
 
 
 def _request(minutes: float, false_alarms: float, clips: int) -> Request:
@@ -76,7 +86,7 @@ def _request(minutes: float, false_alarms: float, clips: int) -> Request:
         )
     except msgspec.ValidationError as error:
         found = f"--minutes {minutes:g}, --false-alarms {false_alarms:g}"
-        raise UsageError(f"{found}: {error}; expected 8 minutes to a week, and more than 0 false alarms.") from error
+        raise UsageError(f"{found}: {error}; expected 8 minutes to a day, and more than 0 false alarms.") from error
 
 
 def _undo(state: Path, *, json: bool) -> None:
@@ -104,8 +114,8 @@ def _watched(state: Path, request: Request) -> Report:
                     f"{state}: the daemon ended; the request stays, and is begun anew when it starts. "
                     f"Remove {state / desk.REQUEST} to give it up."
                 )
-            if desk.requested(state) not in (request, None):
-                raise CheckFailed(f"{state}: somebody else asked for another commissioning, which took its place.")
+            if desk.requested(state) != request and desk.reported(state, request.id) is None:
+                raise CheckFailed(f"{state}: the request was taken away, or another one took its place.")
             found = status.read(state)
             done = round(100 * found.commissioning.done) if found and found.commissioning else shown
             bar.advance(done - shown)
@@ -127,10 +137,13 @@ def _listened(device: DeviceConfig, request: Request) -> Report:
             found.append(report)
         return bool(found)
 
-    summary = daemon.run(device, until=done)
-    if done():  # perhaps with the recording's last second
-        return found[0]
-    desk.withdraw(device.state)
+    try:
+        summary = daemon.run(device, until=done)
+        if done():  # perhaps with the recording's last second
+            return found[0]
+    finally:
+        if not found:  # or the next daemon would take it up
+            desk.withdraw(device.state)
     if summary.stopped:
         raise KeyboardInterrupt
     return desk.Report(request.id, refusal=f"the recording ended after {summary.heard_seconds / 60:.1f} minutes.")

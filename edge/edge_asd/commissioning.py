@@ -31,7 +31,7 @@ from edge_asd.verdict import AlarmRule
 from edge_asd.window_stream import CLIP_FRAMES
 
 CLIP_SECONDS = 10.0  # a score is of so much, and clips shall have nothing in common
-SHORTEST_MINUTES, LONGEST_MINUTES = 8.0, 7 * 24 * 60.0
+SHORTEST_MINUTES, LONGEST_MINUTES = 8.0, 24 * 60.0
 STEP_SECONDS = 1.0  # between scores that follow each other without a gap there is less
 
 
@@ -70,9 +70,9 @@ class Commissioner:
 
         Args:
             plan: for how long, and for what.
-            detector: as the bundle brings it, without what was learned before.
+            detector: of the bundle alone; what was learned before is learned anew.
             section: which it listens for.
-            rule: when scores become an alert, with the bundle's own threshold.
+            rule: that is in force now, beside which the new threshold is shown.
         """
         self._plan = plan
         self._section = section
@@ -88,7 +88,7 @@ class Commissioner:
         self._next_clip = 0.0
 
     def take(self, score: Score, heard: Heard, log_mel: LogMel, utc: str) -> None:
-        """A score of the bundle's detector, what it is of, and when that was. Raises: DataError: it isn't finite."""
+        """A score as it is in force now, what it is of, and when that was. Raises: DataError: it isn't finite."""
         if not math.isfinite(score.value):
             raise DataError(f"a score is {score.value}, not a number; check the microphone with `edge-asd doctor`.")
         step = score.seconds - self._last

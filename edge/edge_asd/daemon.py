@@ -11,11 +11,11 @@ from types import FrameType
 
 import msgspec
 
-from edge_asd import progress, status
+from edge_asd import progress, site, status
 from edge_asd.capture import AudioSource, source_of
 from edge_asd.clock import Clock, SystemClock
 from edge_asd.duty import Duty, Ears, Summary
-from edge_asd.errors import ConfigError, EdgeAsdError
+from edge_asd.errors import EdgeAsdError
 from edge_asd.keeper import Keeper
 from edge_asd.kept_sounds import FOLDER as SOUNDS
 from edge_asd.kept_sounds import SoundKeeper
@@ -55,7 +55,7 @@ def run(
         until: asked after every block; it ends when that says so.
 
     Raises:
-        ConfigError: the bundle doesn't have the section, or an output can't be had.
+        ConfigError: the bundle doesn't have the section. An output that can't be had is said, and left out.
         BundleError, MissingRequirement: the bundle or the source can't be read or run here.
         CaptureError: a sound file gave up.
         StorageError: another daemon listens with the state folder.
@@ -63,7 +63,7 @@ def run(
     clock = clock or SystemClock()
     with _signals() as asked, ExitStack() as stack:
         opened = Opened(config)
-        settings = _Settings(config, opened)
+        settings, known = _Settings(config, opened), site.fingerprint(config.state)
         post = settings.post()
         _say_what_listens(post)
         source = source_of(config.capture, post.detector.front_end.sample_rate)
@@ -80,7 +80,7 @@ def run(
             clock=clock,
             ears=ears,
             sounds=sounds,
-            site=SiteWork(config.state, post, settings.post, clock),
+            site=SiteWork(config.state, post, settings.post, clock, known),
             sinks=lambda: [one for each in outputs for one in each.status()],
             supervisor=supervisor,
             paced=config.capture.pace == "realtime",
@@ -90,17 +90,17 @@ def run(
         if config.page:
             from edge_asd.page import PageServer
 
-            page = PageServer(
-                config.page,
-                duty.live,
-                log,
-                config.state / SOUNDS,
-                bands_hz=front_end.band_edges[1:-1].tolist(),
-                frame_seconds=front_end.hop / front_end.sample_rate,
-            )
             try:
+                page = PageServer(
+                    config.page,
+                    duty.live,
+                    log,
+                    config.state / SOUNDS,
+                    bands_hz=front_end.band_edges[1:-1].tolist(),
+                    frame_seconds=front_end.hop / front_end.sample_rate,
+                )
                 stack.enter_context(page)
-            except ConfigError as error:  # its address isn't to be had now: no reason to be deaf
+            except (EdgeAsdError, ImportError) as error:  # an address that is taken, a token: no reason to be deaf
                 progress.say(f"edge-asd: listening without a page: {error}")
         supervisor.ready(status.headline(duty.live.status))
 

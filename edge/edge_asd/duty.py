@@ -135,6 +135,8 @@ class Duty:
         """Listen to one block."""
         now = self._clock.monotonic()
         if self._sounds:
+            if block.lost or block.recording:
+                self._sounds.forget()
             self._sounds.take(block.samples)
         for heard in self._listener.take(block, now):
             self._hear(heard)
@@ -142,7 +144,7 @@ class Duty:
             self._windows = self._listener.windows
             self.live.show(self._listener.newest)
             self._live_on(now)
-        elif block.absent:  # it tries to reach the microphone; a new start would reach it no sooner
+        elif block.absent or self._listener.sensor.gates:  # it knows that it is deaf, and says so
             self._live_on(now)
         if now - self._reported >= REPORT_SECONDS:
             self._report()
@@ -173,7 +175,7 @@ class Duty:
             self._last_score = heard.value
             self.live.take(heard, self._clock.utc_now())
             self._ears.score(heard)
-            if self._site and self._site.status and not self._listener.sensor.gates:
+            if self._site and self._site.status and self._listener.heard_well:
                 self._site.take(heard, *self._listener.last(), iso(self._clock.utc_now()))
         elif isinstance(heard, Change):
             self._changed(heard)
@@ -282,12 +284,18 @@ class Duty:
             lost_samples=self._listener.lost,
             synchronised=self._clock.synchronised(),
             site=post.site.made_utc if post.site else "",
-            commissioning=self._site.status if self._site else None,
+            commissioning=self._commissioning(),
             storage=self._log.trouble,
             unwritten=self._log.unwritten,
             sinks=tuple(self._sinks()),
             resident_mb=round(status.resident_mb(), 1),
         )
+
+    def _commissioning(self) -> status.Commissioning | None:
+        found = self._site.status if self._site else None
+        if found and not self._listener.heard_well:
+            return msgspec.structs.replace(found, said="waits until the microphone has heard well for 10 s")
+        return found
 
 
 def _rounded(level: float | None) -> float | None:

@@ -56,7 +56,8 @@ class Keeper:
         self._closing = False
         self._trouble = ""
         self._last = 0  # message
-        self._cursors: dict[str, int] = {}
+        self._cursors: dict[str, int] = {}  # of sinks, as far as they are known
+        self._new: dict[str, int] = {}  # those of sinks that asked for theirs while there was no store
         self._thread = threading.Thread(target=self._work, name="keeper", daemon=True)
         self.dropped = 0
         """Events that there was no room for in memory."""
@@ -74,7 +75,8 @@ class Keeper:
     @property
     def trouble(self) -> str:
         """What can't be done at present; "" where all can."""
-        return self._trouble
+        given_up = f"; {self.dropped} events were given up" if self.dropped else ""
+        return f"{self._trouble}{given_up}" if self._trouble else ""
 
     @property
     def unwritten(self) -> int:
@@ -121,8 +123,15 @@ class Keeper:
         return self._use(lambda store: store.after(sequence, count))
 
     def cursor(self, sink: str) -> int:
-        """As the store; what a sink was told is remembered here as well, in case the store is lost."""
-        found = self._use(lambda store: store.cursor(sink))
+        """As the store; what a sink was told is remembered here as well, in case the store is lost.
+
+        A sink that is new while there is no store is told what comes from now on, as soon as there is one.
+        """
+        try:
+            found = self._use(lambda store: store.cursor(sink))
+        except StorageError:
+            self._new.setdefault(sink, self._last)
+            raise
         self._cursors[sink] = max(found, self._cursors.get(sink, 0))
         return self._cursors[sink]
 
@@ -153,7 +162,7 @@ class Keeper:
             return act(store)
         except DamagedDatabase:
             with self._change:
-                self._damaged = True
+                self._damaged = self._damaged or store is self._store
                 self._change.notify_all()
             raise
 
@@ -212,6 +221,8 @@ class Keeper:
         store = EventStore(self._path, bounds=self._bounds)
         try:
             store.go_on(self._last, self._cursors)
+            store.begin(self._new)
+            self._new.clear()
             with self._change:
                 self._last = max(self._last, store.last())
                 self._store, self._file = store, _identity(self._path)
@@ -251,7 +262,7 @@ class Keeper:
             self._damaged = False
             self._open()
             assert self._store  # noqa: S101 - for the type checker: it was opened
-            saved = save(aside, self._store, self._bounds.keep)
+            saved = save(aside, self._store, self._bounds)
             self._store.go_on(self._last, self._cursors)
             self._last = max(self._last, self._store.last())
             self._say(f"edge-asd: {self._path}: was damaged and is now {aside.name}; {saved} events were saved from it")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from edge_asd import files, progress
 from edge_asd.clock import iso
-from edge_asd.errors import StorageError
 from edge_asd.events import Stamp
 from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.picture import png
@@ -91,6 +90,11 @@ class SoundKeeper:
                 self._open.remove(sound)
                 self._hand_over(sound)
 
+    def forget(self) -> None:
+        """What comes next doesn't follow on what was."""
+        self._past.clear()
+        self._held = 0
+
     def keep(self, raised: Stamp, identity: str) -> str:
         """Keep what was heard before this moment and will be after it; give its name, or "" where none is kept."""
         if not self._settings.keep_mb or len(self._open) + self._waiting.qsize() >= MOST_AT_ONCE:
@@ -115,7 +119,7 @@ class SoundKeeper:
             try:
                 self._write(sound)
                 self._failed = False
-            except (StorageError, OSError) as error:
+            except Exception as error:  # libsndfile has errors of its own, and a thread that ended would keep none
                 if not self._failed:
                     self._say(f"edge-asd: the sounds of alerts can't be kept: {error}")
                 self._failed = True
@@ -129,16 +133,19 @@ class SoundKeeper:
             soundfile.write(beside, pcm, self._front_end.sample_rate, format=self._settings.format, subtype="PCM_16")
         log_mel = self._front_end.log_mel(pcm.astype(np.float32) / FULL_SCALE)
         files.write_bytes(path.with_suffix(".png"), png(log_mel))
-        prune(self._folder, self._settings.keep_mb << 20)
+        prune(self._folder, self._settings.keep_mb << 20, spare=sound.name)
 
 
-def prune(folder: Path, most: int) -> None:
-    """Remove the oldest files, whose names begin with their time, until at most so many bytes remain."""
-    found = sorted(path for path in folder.iterdir() if path.is_file())
+def prune(folder: Path, most: int, spare: str = "") -> None:
+    """Remove the oldest files, whose names begin with their time, until at most so many bytes remain.
+
+    The clock may have gone back, so that the newest looks the oldest: that one, by its name, is spared.
+    """
+    found = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: (path.stem == spare, path))
     sizes = [path.stat().st_size for path in found]
     total = sum(sizes)
     for path, size in zip(found, sizes, strict=True):
-        if total <= most:
+        if total <= most or (spare and path.stem == spare):
             return
         path.unlink(missing_ok=True)
         total -= size

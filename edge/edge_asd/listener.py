@@ -15,6 +15,7 @@ from edge_asd.post import Post
 from edge_asd.scoring import Score, StreamScorer
 from edge_asd.sensor import Sensor, SensorChange
 from edge_asd.verdict import Change, Episode, Judge
+from edge_asd.window_stream import CLIP_FRAMES
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Listener:
         self._judge = Judge(post.rule)
         self._rate = post.detector.front_end.sample_rate
         self._samples = 0
+        self._odd_until = 0  # the sample up to which something was wrong with the microphone
         self._recording = ""
 
     @property
@@ -63,6 +65,11 @@ class Listener:
     def newest(self) -> LogMel:
         """The frames (n, mels) by which the last window goes beyond the one before it."""
         return self._scorer.newest
+
+    @property
+    def heard_well(self) -> bool:
+        """Whether the microphone heard rightly in all of the last 10 s, so that a score of them can be learned from."""
+        return self._samples - self._odd_until >= CLIP_FRAMES * self.post.detector.front_end.hop
 
     def last(self) -> tuple[Heard, LogMel]:
         """What the last score is of."""
@@ -90,6 +97,8 @@ class Listener:
             yield from self._interrupted()
         elif gated and not self.sensor.gates:
             self._scorer.restart()
+        if block.lost or self.sensor.gates or self.sensor.suspects:
+            self._odd_until = self._samples + len(block.samples)
         for score in self._scorer.push(block.samples):
             yield score
             yield from self._judged(score)
@@ -106,11 +115,13 @@ class Listener:
 
     def _judged(self, score: Score) -> Iterator[Change]:
         if self.sensor.gates or self.sensor.suspects:
+            self._judge.doubt()
             return
         change = self._judge.take(score)
-        episode = self._judge.episode
-        if episode and episode.peak_seconds == score.seconds and self.post.spectrum:
-            self.bands = deviating(self._scorer.recent, self.post.spectrum, self.post.detector.front_end)
+        episode, spectrum = self._judge.episode, self.post.spectrum
+        if episode and episode.peak_seconds == score.seconds:
+            front_end = self.post.detector.front_end
+            self.bands = deviating(self._scorer.recent, spectrum, front_end) if spectrum else ()
         if change:
             yield change
 
@@ -123,6 +134,7 @@ class Listener:
         if self._recording:
             yield self._recorded()
         yield from self._interrupted()
+        self._judge = Judge(self.post.rule)
         self._scorer.restart(padded=True, mean=mean)
         self._recording = recording
 

@@ -32,6 +32,8 @@ def hold(path: Path, refusal: Callable[[], EdgeAsdError]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise refusal() from error
+        except OSError as error:  # a file system that knows no locks
+            raise unwritable(path, error) from error
         yield
 
 

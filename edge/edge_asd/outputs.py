@@ -26,19 +26,16 @@ class Outputs:
 
     def __init__(self, config: DeviceConfig, log: Keeper, state: Callable[[], Status]) -> None:
         """Begin with those of a configuration; `state` is asked by a sink that tells how things stand."""
-        self._config = config
+        self._device = config.device
+        self._wanted = config.sinks
         self._log = log
         self._state = state
         self._couriers: dict[str, tuple[Settings, Courier]] = {}
+        self._failed: dict[str, str] = {}  # why a sink couldn't be opened
         self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
-        """Raises: ConfigError, MissingRequirement."""
-        try:
-            self._set(self._config.sinks)
-        except BaseException:
-            self._close()
-            raise
+        self._set()
         return self
 
     def __exit__(
@@ -48,30 +45,32 @@ class Outputs:
             self._close()
 
     def status(self) -> Sequence[SinkStatus]:
-        """How each of them fares."""
-        return [courier.status for _, courier in list(self._couriers.values())]
+        """How each of them fares, those included that couldn't be opened."""
+        open_ones = [courier.status for _, courier in list(self._couriers.values())]
+        return [*open_ones, *(SinkStatus(name=name, trouble=why) for name, why in list(self._failed.items()))]
 
     def change(self, settings: SinkSettings) -> None:
-        """Go over to other settings, beside the listening; what can't be had of them is said."""
+        """Go over to other settings, beside the listening: one that is closed may take seconds."""
+        self._wanted = settings
+        threading.Thread(target=self._set, name="outputs", daemon=True).start()
 
-        def work() -> None:
-            try:
-                with self._turn:
-                    self._set(settings)
-            except EdgeAsdError as error:
-                progress.say(f"edge-asd: {error}")
-
-        threading.Thread(target=work, name="outputs", daemon=True).start()
-
-    def _set(self, settings: SinkSettings) -> None:
-        wanted = {name: one for name, one in msgspec.structs.asdict(settings).items() if one is not None}
-        for name in [name for name, (known, _) in self._couriers.items() if wanted.get(name) != known]:
-            self._couriers.pop(name)[1].close(PATIENCE_SECONDS)
-        self._log.forget_other_sinks(list(wanted))
-        for name, one in wanted.items():
-            if name not in self._couriers:
-                [sink] = open_sinks(SinkSettings(**{name: one}), self._config.device, self._state)
-                self._couriers[name] = one, Courier(sink, self._log)
+    def _set(self) -> None:
+        """Close and open what the newest settings ask for. One that can't be had is said, and the others are told."""
+        with self._turn:
+            wanted = {name: one for name, one in msgspec.structs.asdict(self._wanted).items() if one is not None}
+            for name in [name for name, (known, _) in self._couriers.items() if wanted.get(name) != known]:
+                self._couriers.pop(name)[1].close(PATIENCE_SECONDS)
+            self._log.forget_other_sinks(list(wanted))
+            self._failed = {}
+            for name, one in wanted.items():
+                if name in self._couriers:
+                    continue
+                try:
+                    [sink] = open_sinks(SinkSettings(**{name: one}), self._device, self._state)
+                    self._couriers[name] = one, Courier(sink, self._log)
+                except EdgeAsdError as error:
+                    self._failed[name] = str(error)
+                    progress.say(f"edge-asd: {name} isn't told: {error}")
 
     def _close(self) -> None:
         with ExitStack() as stack:

@@ -8,7 +8,7 @@ from edge_asd import bundle as bundles
 from edge_asd import progress, site
 from edge_asd.bundle import Bundle
 from edge_asd.deviation import Spectrum
-from edge_asd.errors import ConfigError, StorageError
+from edge_asd.errors import ClipError, ConfigError, StorageError
 from edge_asd.events import Origin
 from edge_asd.scoring import Detector
 from edge_asd.sensor import SensorRule, rule_of
@@ -46,7 +46,7 @@ class Post:
 
 
 class Opened:
-    """A bundle that is open on this device: its network is loaded once, whatever the settings around it become."""
+    """A bundle that is open on this device: network and site are loaded once, whatever the settings around become."""
 
     def __init__(self, config: DeviceConfig) -> None:
         """Read it. Raises: ConfigError, BundleError, MissingRequirement."""
@@ -56,6 +56,8 @@ class Opened:
             known = ", ".join(sorted(self._bundle.manifest.sections))
             raise ConfigError(f"section: found {self._section!r}, which {config.bundle} doesn't have; it has {known}.")
         self._detector = self._bundle.detector(threads=config.model.threads, runtime=config.model.runtime or None)
+        self._known: tuple[Site | None, Detector] = (None, self._detector)
+        self._fingerprint: site.Fingerprint = None  # of what is known
 
     def post(self, config: DeviceConfig) -> Post:
         """The post with these settings and what was learned on site; what can't be read there is said and left out."""
@@ -75,17 +77,24 @@ class Opened:
         )
 
     def _learned(self, config: DeviceConfig) -> tuple[Site | None, Detector]:
-        try:
-            found = site.read(config.state)
-            if found is None:
-                return None, self._detector
-            if (found.machine, found.section) != (self._bundle.manifest.machine, self._section):
-                progress.say(f"edge-asd: the site was learned for {found.machine} {found.section}; it isn't used")
-                return None, self._detector
-            known = site.learned(config.state, found, self._bundle, self._detector)
-        except StorageError as error:
-            progress.say(f"edge-asd: listening without what was learned on site: {error}")
+        """What was learned, and the detector that knows it: anew only where another record is in force by now."""
+        now = site.fingerprint(config.state, self._fingerprint)
+        if now != self._fingerprint:
+            try:
+                self._known = self._joined(site.read(config.state), config)
+                self._fingerprint = now
+            except (StorageError, ClipError) as error:
+                less = "with what was learned before" if self._known[0] else "without what was learned on site"
+                progress.say(f"edge-asd: listening {less}: {error}")
+        return self._known
+
+    def _joined(self, found: Site | None, config: DeviceConfig) -> tuple[Site | None, Detector]:
+        if found is None:
             return None, self._detector
+        if (found.machine, found.section) != (self._bundle.manifest.machine, self._section):
+            progress.say(f"edge-asd: the site was learned for {found.machine} {found.section}; it isn't used")
+            return None, self._detector
+        known = site.learned(config.state, found, self._bundle, self._detector)
         return found, site.joined(self._detector, self._section, known)
 
     def _threshold(self, config: DeviceConfig, learned: Site | None) -> tuple[float, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -84,8 +84,9 @@ def say(line: str) -> None:
     """A line for the person who watches, on standard error."""
     if _others_speak:
         return
-    if sys.stderr.isatty():
-        console().print(line, highlight=False, markup=False, soft_wrap=True)
-    else:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+    with suppress(OSError):  # nobody reads it any more, which must end no daemon
+        if sys.stderr.isatty():
+            console().print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()

@@ -13,8 +13,10 @@ import msgspec
 
 from edge_asd.clock import iso
 from edge_asd.events import Event, Message
+from edge_asd.settings import EventSettings
 from edge_asd.store import EventStore
 
+MOST_SINKS = 100
 MOST_ASIDE = 5  # damaged databases that are kept
 BESIDE = ("", "-wal", "-shm")  # the files of one
 
@@ -39,8 +41,8 @@ def put_aside(path: Path, now: datetime, say: Callable[[str], None]) -> Path:
     return aside
 
 
-def save(damaged: Path, store: EventStore, most: int) -> int:
-    """Take the newest so many events, and the messages, from a damaged database, as far as they can be read.
+def save(damaged: Path, store: EventStore, bounds: EventSettings) -> int:
+    """Take the newest events and messages, and how far the sinks were, from a damaged database, as far as can be read.
 
     Returns:
         How many events were saved.
@@ -48,10 +50,13 @@ def save(damaged: Path, store: EventStore, most: int) -> int:
     with closing(sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.text_factory = bytes
         rows = "SELECT body FROM events ORDER BY sequence DESC LIMIT ?"
-        events = [event for (body,) in _readable(connection, rows, most) if (event := _event(body))]
+        events = [event for (body,) in _readable(connection, rows, bounds.keep) if (event := _event(body))]
         rows = "SELECT sequence, transition, body FROM messages ORDER BY sequence DESC LIMIT ?"
-        messages = [message for row in _readable(connection, rows, most) if (message := _message(*row))]
+        messages = [message for row in _readable(connection, rows, bounds.waiting) if (message := _message(*row))]
+        rows = "SELECT sink, sequence FROM cursors LIMIT ?"
+        cursors = [pair for row in _readable(connection, rows, MOST_SINKS) if (pair := _cursor(*row))]
     store.restore(messages[::-1], events[::-1])
+    store.go_on(0, dict(cursors))
     return len(events)
 
 
@@ -59,6 +64,12 @@ def _readable(connection: sqlite3.Connection, query: str, most: int) -> Iterator
     """The rows up to the first that can't be read."""
     with suppress(sqlite3.DatabaseError):
         yield from connection.execute(query, (most,))
+
+
+def _cursor(sink: object, sequence: object) -> tuple[str, int] | None:
+    if isinstance(sink, bytes) and isinstance(sequence, int):
+        return sink.decode(errors="replace"), sequence
+    return None
 
 
 def _event(body: object) -> Event | None:

@@ -7,6 +7,7 @@
 | absent   | no samples                                                             | mean nothing |
 | stuck    | every sample is the same                                               | mean nothing |
 | silent   | quieter than any room                                                  | mean nothing |
+| gaps     | in a minute never 10 s without lost samples, so not one score          | there are none |
 | clipping | too many samples at full scale                                         | mean nothing |
 | rate     | another number of samples a second than was promised                   | mean nothing |
 | level    | quieter than at commissioning, as a microphone that fell or is covered | mean nothing |
@@ -39,9 +40,11 @@ from edge_asd.sensor_measures import (
 )
 from edge_asd.settings import SensorSettings
 
-Fault = Literal["absent", "stuck", "silent", "clipping", "rate", "level"]
+Fault = Literal["absent", "stuck", "silent", "gaps", "clipping", "rate", "level"]
 
-FAULTS: tuple[Fault, ...] = ("absent", "stuck", "silent", "clipping", "rate", "level")  # the most telling first
+FAULTS: tuple[Fault, ...] = ("absent", "stuck", "silent", "gaps", "clipping", "rate", "level")  # the most telling first
+WHOLE_SECONDS = 10.5  # without a gap, of which a score can be
+GAPS_SECONDS = 60.0  # in which there should be so much
 MOMENT_SECONDS = 0.25  # of one measurement of RMS and peak
 STALE_SECONDS = 1.0  # without samples, after which the last measurement says nothing any more
 LEVEL_RETURN_DB = 3.0  # a level must come so much nearer than it may be off, before it is held right again
@@ -64,7 +67,7 @@ class SensorRule:
     silence_seconds: float = 10.0
     stuck_seconds: float = 1.0
     absent_seconds: float = 10.0
-    clipping_share: float = 0.005
+    clipping_share: float = 0.02
     level_db: float = 12.0
     rate_share: float = 0.02
     reference_dbfs: float | None = None
@@ -118,6 +121,7 @@ class Sensor:
         self._low = False  # the fault of the level is one of too little
         self._count = Count()
         self._count_before = (0, 0.0)  # -1 or 1 where too few or too many came in a minute, and where that began
+        self._since_gap = self._since_whole = 0.0  # seconds heard since the last gap, and the last 10 s without one
         self._watches = {fault: Watch() for fault in FAULTS}
         self.rms_dbfs = FLOOR_DBFS
         """Of the last quarter of a second, without a constant part."""
@@ -168,7 +172,7 @@ class Sensor:
             self._watches["silent"].interrupt()
             self._flat_at = None
             self._moment = Moment(self.seconds)
-        changes = [self._judge_absence(block, passed)]
+        changes = [self._judge_absence(block, passed), self._judge_gaps(block)]
         if len(block.samples):
             changes.append(self._measure(block))
             self._samples += len(block.samples)
@@ -194,6 +198,21 @@ class Sensor:
             f"expected {self._rate} a second: is the microphone plugged in, and is it what [capture] in the "
             "configuration names? `arecord -L` lists what there is",
             "gets samples again",
+        )
+
+    def _judge_gaps(self, block: Block) -> SensorChange | None:
+        """Whether samples are lost so often that there is never a score."""
+        heard = len(block.samples) / self._rate
+        self._since_gap = heard + (0.0 if block.lost else self._since_gap)
+        self._since_whole = 0.0 if self._since_gap >= WHOLE_SECONDS else self._since_whole + heard
+        bad = self._since_whole > GAPS_SECONDS if heard else None
+        turn = self._watches["gaps"].take(bad, max(0.0, self.seconds - self._since_whole), heard, 0.0)
+        return turn and self._change(
+            "gaps",
+            *turn,
+            f"loses samples so often that in {GAPS_SECONDS:g} s there are never {WHOLE_SECONDS:g} s without a gap, "
+            "which a score is of: is this machine too slow or too busy (see `edge-asd bench`), or a cable loose?",
+            "is heard without gaps again",
         )
 
     def _measure(self, block: Block) -> SensorChange | None:

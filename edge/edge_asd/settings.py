@@ -119,7 +119,8 @@ class SensorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         silence_dbfs: below this level (RMS) for `silence_seconds` it hears nothing; no room is as quiet as that.
         silence_seconds, stuck_seconds, absent_seconds: so long, before it is said.
-        clipping_share: of the samples of 10 s at full scale, above which nothing that is heard can be trusted.
+        clipping_share: of the samples of 10 s at full scale, above which nothing that is heard can be trusted; some are
+            of a machine that breaks, which is loud.
         level_db: how far the level of some minutes may be from that at commissioning; 0 doesn't look.
         rate_share: how far the number of samples in a minute may be from what was promised; 0 doesn't look.
     """
@@ -128,7 +129,7 @@ class SensorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     silence_seconds: Seconds = 10.0
     stuck_seconds: Seconds = 1.0
     absent_seconds: Seconds = 10.0
-    clipping_share: Annotated[float, Meta(gt=0, le=1)] = 0.005
+    clipping_share: Annotated[float, Meta(gt=0, le=1)] = 0.02
     level_db: Annotated[float, Meta(ge=0, le=100)] = 12.0
     rate_share: Annotated[float, Meta(ge=0, le=1)] = 0.02
 

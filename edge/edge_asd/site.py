@@ -37,6 +37,8 @@ LARGEST_RECORD = 1 << 20
 LARGEST_ARRAY = 64 << 20
 MOST_CLIPS = 256
 
+Fingerprint = tuple[int, int] | None
+
 
 class Promise(msgspec.Struct, frozen=True):
     """What a threshold means: alerts that it would have raised while it was measured, and those a week to expect."""
@@ -60,7 +62,7 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         threshold: the one that was found.
         false_alarms: at most so many a week are to be expected.
         minutes: for which was listened, half of them to learn.
-        before, after: what the bundle's threshold and bank meant on site, and what is in force now.
+        before, after: what was in force before it meant on site, and what is in force now.
         level_dbfs: of the microphone, median; the sensor's reference.
         spectrum: of the machine as it runs there.
         doubts: what speaks against relying on the threshold.
@@ -124,9 +126,9 @@ def write(state: Path, site: Site, learned: Learned) -> Site:
     site = msgspec.structs.replace(site, clips=learned.clips, log_mels=_sha256(log_mels), heard=_sha256(heard))
     for digest, kind, content in ((site.log_mels, "log_mels", log_mels), (site.heard, "heard", heard)):
         files.write_bytes(folder / _name(digest, kind), content)
-    if (before := _content(folder / FILE)) is not None:
+    if (before := _content(folder / FILE)) is not None and _record(before):
         files.write_bytes(folder / PREVIOUS, before)
-    else:
+    else:  # nothing, or nothing that one could go back to
         (folder / PREVIOUS).unlink(missing_ok=True)
     files.write_bytes(folder / FILE, msgspec.json.format(msgspec.json.encode(site), indent=1) + b"\n")
     _tidy(folder)
@@ -144,8 +146,10 @@ def undo(state: Path) -> Site | None:
     if _content(folder / FILE) is None:
         raise UsageError(f"{state}: nothing was learned with this state folder, so there is nothing to undo.")
     try:
-        if (before := _content(folder / PREVIOUS)) is None:
+        before = _content(folder / PREVIOUS)
+        if before is None or not _record(before):
             (folder / FILE).unlink()
+            (folder / PREVIOUS).unlink(missing_ok=True)
         else:
             files.write_bytes(folder / FILE, before)
             (folder / PREVIOUS).unlink()
@@ -169,12 +173,18 @@ def read(state: Path) -> Site | None:
         ) from error
 
 
-def fingerprint(state: Path) -> tuple[int, int] | None:
-    """Changes when what is in force does; for who looks now and then."""
+def fingerprint(state: Path, known: Fingerprint = None) -> Fingerprint:
+    """Changes when what is in force does; None where nothing is.
+
+    What can't be seen now, or was lost with its folder, is in force as it was `known`: only `undo` takes a record away
+    and leaves the folder.
+    """
     try:
         found = (state / FOLDER / FILE).stat()
+    except FileNotFoundError:
+        return None if (state / FOLDER).is_dir() else known
     except OSError:
-        return None
+        return known
     return found.st_ino, found.st_mtime_ns
 
 
@@ -237,12 +247,18 @@ def _tidy(folder: Path) -> None:
     """Remove the arrays that no record names any more."""
     needed = {FILE, PREVIOUS}
     for name in (FILE, PREVIOUS):
-        if content := _content(folder / name):
-            record = msgspec.json.decode(content)
-            needed |= {_name(record[kind], kind) for kind in ("log_mels", "heard")}
+        if (content := _content(folder / name)) and (record := _record(content)):
+            needed |= {_name(record.log_mels, "log_mels"), _name(record.heard, "heard")}
     for path in folder.iterdir():
         if path.name not in needed:
             path.unlink(missing_ok=True)
+
+
+def _record(content: bytes) -> Site | None:
+    try:
+        return msgspec.json.decode(content, type=Site)
+    except (msgspec.DecodeError, ValueError):
+        return None
 
 
 def _name(digest: str, kind: str) -> str:

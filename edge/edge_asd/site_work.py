@@ -16,12 +16,24 @@ from edge_asd.post import Post
 from edge_asd.scoring import Score
 from edge_asd.status import Commissioning
 
+PAUSE_SECONDS = 10.0  # after a disk that failed
+
 
 class SiteWork:
     """What was learned on site, and what is being learned. A disk that fails here is said; listening goes on."""
 
-    def __init__(self, state: Path, post: Post, renew: Callable[[], Post], clock: Clock) -> None:
-        """Look after a state folder; `renew` gives the post with what is in force there by now."""
+    def __init__(
+        self, state: Path, post: Post, renew: Callable[[], Post], clock: Clock, known: site.Fingerprint = None
+    ) -> None:
+        """Look after a state folder.
+
+        Args:
+            state: the folder.
+            post: what listens now.
+            renew: gives the post with what is in force in the folder by then.
+            clock: tells the time.
+            known: what was in force there when `post` was made.
+        """
         self._state = state
         self._post = post
         self._renew = renew
@@ -29,8 +41,10 @@ class SiteWork:
         self._request: desk.Request | None = None
         self._commissioner: Commissioner | None = None
         self._refusal = ""  # why nothing can be learned
+        self._found: Findings | None = None
         self._written: site.Site | None = None  # what was put in force and isn't reported yet
-        self._known = site.fingerprint(state)
+        self._known = known
+        self._not_before = 0.0  # of the monotonic clock, after a disk that failed
         self._said = ""
 
     @property
@@ -49,12 +63,15 @@ class SiteWork:
                 self._commissioner.take(score, heard, log_mel, utc)
             except DataError as error:
                 self._refusal = str(error)
+            except Exception as error:  # a fault of ours must end no daemon, and not come again at each of its starts
+                self._refusal = f"{type(error).__name__}: {error}"
 
     def look(self, level_dbfs: float | None) -> Post | None:
         """See what is wanted and whether anything is done; the post to go on with, where it is another one."""
         try:
             return self._look(level_dbfs)
-        except StorageError as error:  # it is tried again
+        except StorageError as error:
+            self._not_before = self._clock.monotonic() + PAUSE_SECONDS
             if str(error) != self._said:
                 progress.say(f"edge-asd: commissioning: {error}")
             self._said = str(error)
@@ -64,9 +81,12 @@ class SiteWork:
         return None
 
     def _look(self, level_dbfs: float | None) -> Post | None:
+        if self._clock.monotonic() < self._not_before:
+            return None
         wanted = desk.requested(self._state)
         if wanted != self._request:
             self._request, self._commissioner, self._refusal = wanted, None, ""
+            self._found = self._written = None
             if wanted:
                 plain = self._post.plain or self._post.detector
                 self._commissioner = Commissioner(wanted.plan, plain, self._post.origin.section, self._post.rule)
@@ -77,7 +97,7 @@ class SiteWork:
             self._refuse(self._request)
         elif self._request and self._commissioner and self._commissioner.phase == "done":
             self._finish(self._request, self._commissioner, level_dbfs)
-        if (found := site.fingerprint(self._state)) != self._known:
+        if (found := site.fingerprint(self._state, self._known)) != self._known:
             self._known = found
             self._post = self._renew()
             progress.say(f"commissioning: threshold {self._post.rule.threshold:.4g} from {self._post.threshold_from}")
@@ -86,15 +106,15 @@ class SiteWork:
 
     def _finish(self, request: desk.Request, commissioner: Commissioner, level_dbfs: float | None) -> None:
         try:
-            found = commissioner.findings()
+            self._found = self._found or commissioner.findings()
         except DataError as error:
             self._refusal = str(error)
             return
         if not self._written:
-            record = self._record(request, found, level_dbfs)
-            self._written = site.write(self._state, record, found.learned)
+            record = self._record(request, self._found, level_dbfs)
+            self._written = site.write(self._state, record, self._found.learned)
         desk.answer(self._state, desk.Report(request.id, self._written))
-        self._request = self._commissioner = self._written = None
+        self._request = self._commissioner = self._found = self._written = None
 
     def _refuse(self, request: desk.Request) -> None:
         desk.answer(self._state, desk.Report(request.id, refusal=self._refusal))

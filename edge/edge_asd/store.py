@@ -179,6 +179,11 @@ class EventStore:
                 list(cursors.items()),
             )
 
+    def begin(self, cursors: Mapping[str, int]) -> None:
+        """Sinks that aren't known yet begin after these messages. Raises: StorageError."""
+        with self._clear_errors(), self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO cursors VALUES (?, ?, 0)", list(cursors.items()))
+
     def restore(self, messages: Sequence[Message], events: Sequence[Event]) -> None:
         """Take what was saved from another database, events from the oldest on. Raises: StorageError."""
         with self._clear_errors(), self._connection:
@@ -298,6 +303,8 @@ class EventStore:
         with self._lock:
             try:
                 yield
+            except sqlite3.ProgrammingError as error:  # another thread has closed it meanwhile
+                raise StorageError(f"{self._path}: is being opened anew; try again.") from error
             except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
                 if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                     raise StorageError(

@@ -93,6 +93,10 @@ class Judge:
             return self._clear(score.seconds)
         return None
 
+    def doubt(self) -> None:
+        """A score that may mean nothing: what was about to begin begins anew, what lasts goes on."""
+        self._strange_since = None
+
     def interrupt(self, seconds: float) -> Change | None:
         """The stream broke off: what lasted is over, what was about to begin never was."""
         self._strange_since = None

@@ -153,7 +153,7 @@ def test_commissioning_that_is_interrupted_leaves_all_as_it_was(tmp_path: Path, 
     with running(config, tmp_path) as daemon:
         daemon.wait_for(lambda: (now := daemon.status()) and now.scores)
         asked = lambda: (now := daemon.status()) and now.commissioning  # noqa: E731
-        done = interrupted(edge_asd("commission", "--config", config, "--minutes", 10000), asked)
+        done = interrupted(edge_asd("commission", "--config", config, "--minutes", 1000), asked)
         assert done.returncode == 1
         assert b"commissioning was given up; all is as it was" in done.stderr
         assert commission_desk.requested(daemon.state) is None
@@ -182,3 +182,43 @@ def test_nothing_to_undo(tmp_path: Path) -> None:
     done = said("commission", "--config", device_toml(tmp_path, tmp_path / "fan.easd"), "--undo")
     assert (done.returncode, done.stdout) == (2, "")
     assert "nothing to undo" in done.stderr
+
+
+def test_a_request_that_nobody_could_begin_is_not_left_behind(tmp_path: Path) -> None:
+    config = device_toml(tmp_path, tmp_path / "no such bundle.easd")
+    done = said("commission", "--config", config, "--minutes", 8)
+    assert done.returncode == 5
+    assert commission_desk.requested(tmp_path / "state") is None
+
+
+def test_root_acts_as_the_owner_of_the_state_folder(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can act as somebody else")
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    program = (
+        "import os, sys; from pathlib import Path; from edge_asd.commission_command import _act_as_owner\n"
+        "_act_as_owner(Path(sys.argv[1])); print(os.geteuid(), os.getegid())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(state)], capture_output=True, text=True, check=True)
+    assert done.stdout == "65534 65534\n"
+
+
+def test_one_sink_that_cannot_be_had_keeps_no_other_from_being_told(tmp_path: Path, tiny_bundle: Path) -> None:
+    config = device_toml(tmp_path, tiny_bundle)
+    told = tmp_path / "told.jsonl"
+    config.write_text(
+        config.read_text().replace("127.0.0.1:0", '127.0.0.1:1"\ntoken_file = "no token')
+        + '[sinks.webhook]\nurl = "http://127.0.0.1:1/"\ntoken_file = "nothing"\n'
+        + f'[sinks.json_lines]\npath = "{told}"\n[alarm]\nthreshold = 1e-9\nminimum_seconds = 0\n'
+    )
+    with running(config, tmp_path) as daemon:
+        daemon.wait_for(lambda: told.exists() and told.read_text().count("\n"))
+        daemon.wait_for(lambda: (now := daemon.status()) and len(now.sinks) == 2)
+        assert "listening without a page: " in daemon.said
+        now = daemon.status()
+        assert now
+        troubles = {sink.name: sink.trouble for sink in now.sinks}
+        assert troubles["json_lines"] == ""
+        assert "nothing: can't be read as a password or token" in troubles["webhook"]

@@ -280,3 +280,25 @@ def test_a_joined_bank_measures_as_all_embeddings_would() -> None:
         found = both.nearest(one)
         assert found.distance == pytest.approx(true.min(), rel=0.03)
         assert both.clips[found.entry].startswith("site")
+
+
+def test_a_damaged_record_is_gone_over_and_never_gone_back_to(tmp_path: Path) -> None:
+    site.write(tmp_path, record(), learned(2))
+    (tmp_path / "site" / "site.json").write_bytes(b"what is this?")
+    written = site.write(tmp_path, record(threshold=9.0), learned(3, seed=1))
+    assert site.read(tmp_path) == written
+    assert not (tmp_path / "site" / "site.previous.json").exists()
+    (tmp_path / "site" / "site.previous.json").write_bytes(b"what is this?")
+    assert site.undo(tmp_path) is None
+
+
+def test_what_is_in_force_stays_so_when_it_cannot_be_seen(tmp_path: Path) -> None:
+    site.write(tmp_path, record(), learned(2))
+    known = site.fingerprint(tmp_path)
+    assert known
+    (tmp_path / "site").rename(tmp_path / "gone")
+    assert site.fingerprint(tmp_path, known) == known
+    (tmp_path / "gone").rename(tmp_path / "site")
+    assert site.fingerprint(tmp_path, known) == known
+    site.undo(tmp_path)
+    assert site.fingerprint(tmp_path, known) is None

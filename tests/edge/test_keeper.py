@@ -370,3 +370,65 @@ def test_readers_in_other_threads(tmp_path: Path) -> None:
         for reader in readers:
             reader.join()
     assert wrong == []
+
+
+def test_readers_take_no_database_for_damaged_that_is_only_opened_anew(tmp_path: Path) -> None:
+    path, said, wrong = tmp_path / "events.sqlite", list[str](), list[Exception]()
+    over = threading.Event()
+    with opened(path, said) as keeper:
+        for number in range(20):
+            keeper.put("raised", named(number))
+
+        def read() -> None:
+            while not over.is_set():
+                try:
+                    keeper.after(0, 5)
+                    keeper.newest(5)
+                except StorageError:
+                    continue
+                except Exception as error:
+                    wrong.append(error)
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for _ in range(10):
+            until(lambda: path.exists() and keeper._file == keepers._identity(path))
+            path.unlink()
+            until(path.exists)  # between this and its opening nothing holds it: who deleted it then would lose it
+        over.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
+    assert ids(path) == [str(number) for number in range(20)]
+    assert names(tmp_path) == {"events.sqlite"}
+
+
+def test_damaged_before_the_start_sinks_are_told_what_they_were_not(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    with EventStore(path) as store:
+        store.cursor("mqtt")
+        for number in range(6):
+            store.put("raised", named(number))
+        store.advance("mqtt", 1)
+        root = store._connection.execute("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%autoindex_events%'")
+        [page] = root.fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\x5a" * 4096)
+    with opened(path) as keeper:
+        assert list(tmp_path.glob("events.sqlite.damaged-*"))
+        assert (keeper.cursor("mqtt"), keeper.waiting("mqtt")) == (1, 5)
+        assert [message.event.id for message in keeper.after(1, 10)] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_sink_that_is_new_while_the_disk_fails_is_told_what_came_then(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file stands in the way")
+    with opened(tmp_path / "state" / "events.sqlite") as keeper:
+        with pytest.raises(StorageError):
+            keeper.cursor("mqtt")
+        for number in range(5):
+            keeper.put("raised", named(number))
+        (tmp_path / "state").unlink()
+        until(lambda: keeper.unwritten == 0)
+        assert (keeper.cursor("mqtt"), keeper.waiting("mqtt")) == (0, 5)

@@ -65,6 +65,41 @@ def test_only_the_newest_sounds_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name[:8] for path in tmp_path.iterdir()) == ["20260303", "20260304"]
 
 
+def test_the_newest_is_spared_though_the_clock_went_back(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"2026030{number}T000000000Z-a.flac").write_bytes(bytes(1000))
+    (tmp_path / "20250101T000000000Z-b.flac").write_bytes(bytes(1000))
+    prune(tmp_path, 2500, spare="20250101T000000000Z-b")
+    assert sorted(path.name[:8] for path in tmp_path.iterdir()) == ["20250101", "20260304"]
+
+
+def test_what_the_library_says_of_a_disk_ends_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    settings = ClipSettings(before_seconds=1.0, after_seconds=0.0)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise soundfile.LibsndfileError(3)
+
+    with SoundKeeper(tmp_path, settings, FrontEnd(), say=said.append) as keeper:
+        feed(keeper, ramp(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(soundfile, "write", full)
+            keeper.keep(RAISED, "a" * 32)
+            while not said:
+                pass
+        name = keeper.keep(RAISED, "b" * 32)
+    assert (tmp_path / f"{name}.flac").exists()
+
+
+def test_no_sound_goes_on_over_a_gap(tmp_path: Path) -> None:
+    with SoundKeeper(tmp_path, ClipSettings(before_seconds=5.0, after_seconds=0.0), FrontEnd()) as keeper:
+        feed(keeper, ramp(3))
+        keeper.forget()
+        feed(keeper, ramp(1))
+        name = keeper.keep(RAISED, "a" * 32)
+    assert soundfile.info(tmp_path / f"{name}.flac").duration == 1.0
+
+
 def test_of_many_alerts_at_once_not_all_are_kept(tmp_path: Path) -> None:
     with SoundKeeper(tmp_path, ClipSettings(before_seconds=1.0, after_seconds=60.0), FrontEnd()) as keeper:
         feed(keeper, ramp(1))

@@ -139,3 +139,36 @@ def test_a_level_that_fell_gates_and_one_that_rose_does_not() -> None:
     assert loud.sensor.faults == ["level"]
     assert not loud.sensor.gates
     assert [change.kind for change in of_kind(found, Change)] == ["raised"]
+
+
+def test_a_microphone_that_never_gives_ten_seconds_without_a_gap_is_a_fault() -> None:
+    listener = Listener(post())
+    spells = [[Block(noise(0.1), lost=100), *blocks(noise(7.9))] for _ in range(20)]
+    found = heard(listener, blocks(noise(20)), *spells)
+    [raised] = of_kind(found, SensorChange)
+    assert (raised.kind, raised.fault) == ("raised", "gaps")
+    assert raised.seconds == pytest.approx(20.0, abs=12.0)
+    assert listener.sensor.gates
+    [cleared] = of_kind(heard(listener, blocks(noise(40))), SensorChange)
+    assert (cleared.kind, cleared.fault) == ("cleared", "gaps")
+
+
+def test_bands_are_of_the_spectrum_that_is_known_now() -> None:
+    listener = Listener(post())
+    heard(listener, blocks(noise(12)), blocks(tone(5)), blocks(noise(15)))
+    assert listener.bands
+    listener.adopt(post(spectrum=None))
+    assert of_kind(heard(listener, blocks(tone(5))), Change)
+    assert listener.bands == ()
+
+
+def test_only_what_was_heard_well_can_be_learned_from() -> None:
+    listener = Listener(post())
+    heard(listener, blocks(noise(12)))
+    assert listener.heard_well
+    heard(listener, silence(2), blocks(noise(9)))
+    assert not listener.heard_well
+    heard(listener, blocks(noise(1.5)))
+    assert listener.heard_well
+    heard(listener, [Block(noise(0.1), lost=1)])
+    assert not listener.heard_well

@@ -197,7 +197,7 @@ def test_a_disk_that_fills_ends_a_training_with_what_to_do(start: int, limit: in
     program.write_text(FULL_DISK)
     command = [sys.executable, str(program), str(start), str(limit)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    said = "StorageError: log.csv: could not be written (File too large); free space or mend the permissions there"
+    said = "log.csv: could not be written (File too large); free space or mend the permissions there"
     assert said in done.stderr.splitlines()[-1]
     [events] = (tmp_path / "events").iterdir()
     full = tmp_path / "log.csv" if start else events

@@ -129,7 +129,9 @@ def _show_outcome(machine: str, wav: Path, site: Path, since: datetime, runs: It
     state = site / "var/lib/edge-asd"
     events = _edge_asd("events", "--state", state, "--json", shown=False)
     told = sorted((json.loads(event) for event in events.splitlines()), key=lambda event: event["raised_s"])
-    alerts = [alert for alert in told if datetime.fromisoformat(alert["raised_utc"]) >= since]
+    alerts = [
+        alert for alert in told if alert["kind"] == "anomaly" and datetime.fromisoformat(alert["raised_utc"]) >= since
+    ]
     say(f"\nIn {wav.name} a {machine} starts to fail ({truth['fault']}) at {truth['fault_begins_s']:.1f} s.")
     hits = [alert for alert in alerts if alert["raised_s"] >= truth["fault_begins_s"]]
     for alert in alerts:
