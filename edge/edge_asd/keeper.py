@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from edge_asd import progress
+from edge_asd import files, progress
 from edge_asd.errors import StorageError
 from edge_asd.events import Event, Kind, Message, Transition
 from edge_asd.rescue import BESIDE, put_aside, save
@@ -52,12 +52,14 @@ class Keeper:
         self._pending: deque[tuple[Transition, Event]] = deque()
         self._store: EventStore | None = None
         self._file: tuple[int, int] | None = None  # device and inode of what is open
+        self._log: tuple[int, int] | None = None  # and of SQLite's log beside it, once there is one
+        self._aside: Path | None = None  # a damaged database from which nothing was saved yet
         self._damaged = False  # somebody read what can't be
         self._closing = False
         self._trouble = ""
         self._last = 0  # message
         self._cursors: dict[str, int] = {}  # of sinks, as far as they are known
-        self._new: dict[str, int] = {}  # those of sinks that asked for theirs while there was no store
+        self._new: dict[str, int | None] = {}  # those of sinks that couldn't be given one; None: there was no store
         self._thread = threading.Thread(target=self._work, name="keeper", daemon=True)
         self.dropped = 0
         """Events that there was no room for in memory."""
@@ -102,8 +104,10 @@ class Keeper:
         if self._thread.is_alive():
             self._thread.join(patience)
         if self._pending:
-            self._say(f"edge-asd: {len(self._pending)} events couldn't be written: {self._trouble}")
-        self._let_go()
+            why = self._trouble or "the disk didn't take them in time"
+            self._say(f"edge-asd: {len(self._pending)} events couldn't be written: {why}")
+        if not self._thread.is_alive():  # it lets go by itself; who closed a store in use would wait for the disk
+            self._let_go()
 
     def wait_for_message(self, after: int, timeout: float) -> bool:
         """Wait until there is a message with a number above this one; whether there is."""
@@ -130,7 +134,7 @@ class Keeper:
         try:
             found = self._use(lambda store: store.cursor(sink))
         except StorageError:
-            self._new.setdefault(sink, self._last)
+            self._new.setdefault(sink, self._last if self._store else None)
             raise
         self._cursors[sink] = max(found, self._cursors.get(sink, 0))
         return self._cursors[sink]
@@ -167,7 +171,14 @@ class Keeper:
             raise
 
     def _work(self) -> None:
-        """Write what comes, until the end; after a failure wait, each time longer."""
+        """Write what comes, until the end, then let go of the file."""
+        try:
+            self._write_what_comes()
+        finally:
+            self._let_go()
+
+    def _write_what_comes(self) -> None:
+        """After a failure wait, each time longer."""
         pause = self._first_pause
         while True:
             if self._attempt():
@@ -210,28 +221,63 @@ class Keeper:
         """See that the open database is the one that has the name. Raises: StorageError, OSError."""
         if self._damaged:
             raise DamagedDatabase(f"{self._path}: can't be read any more.")
-        if self._store and (now := _identity(self._path)) != self._file:
-            if now is None:
-                self._write_anew(self._store)
+        if self._store and not self._is_whole(self._store):
             self._let_go()
         if self._store is None:
             self._open()
 
+    def _is_whole(self, store: EventStore) -> bool:
+        """Whether the open file and its log still have their names; what has lost one is written. Raises: as above."""
+        now, log = _identity(self._path), _identity(self._beside("-wal"))
+        if now is None:
+            self._write_anew(store)
+            return False
+        if now != self._file:
+            if log is not None and log == self._log:  # SQLite would read ours into the other database
+                self._remove_log()
+            return False
+        if self._path.stat().st_size == 0:
+            raise DamagedDatabase(f"{self._path}: was emptied while it was open.")
+        if self._log is not None and log != self._log:
+            store.settle()
+            self._say(f"edge-asd: {self._path}: its log was deleted, and is begun anew; nothing is lost")
+            return False
+        self._log = log
+        return True
+
     def _open(self) -> None:
         store = EventStore(self._path, bounds=self._bounds)
         try:
+            self._save_from_aside(store)
             store.go_on(self._last, self._cursors)
-            store.begin(self._new)
-            self._new.clear()
             with self._change:
                 self._last = max(self._last, store.last())
-                self._store, self._file = store, _identity(self._path)
+                self._store, self._file, self._log = store, _identity(self._path), _identity(self._beside("-wal"))
                 self._change.notify_all()
-        except StorageError:
+        except BaseException:
             store.close()
             raise
 
+    def _save_from_aside(self, store: EventStore) -> None:
+        """Take over what can be read of a damaged database. Raises: StorageError where it can't be written now."""
+        if self._aside is None:
+            return
+        try:
+            saved = save(self._aside, store, self._bounds)
+        except StorageError:  # of the new one: it is tried again
+            raise
+        except Exception:  # of the damaged one: never again
+            saved = 0
+        self._say(
+            f"edge-asd: {self._path}: was damaged and is now {self._aside.name}; {saved} events were saved from it"
+        )
+        self._aside = None
+
     def _write(self) -> None:
+        for sink, since in list(self._new.items()):  # before anything that they are to be told
+            assert self._store  # noqa: S101 - as below
+            self._store.begin({sink: self._last if since is None else since})
+            del self._new[sink]
         while self._pending:
             transition, event = self._pending[0]
             assert self._store  # noqa: S101 - for the type checker: it was opened above
@@ -248,24 +294,19 @@ class Keeper:
         beside = self._path.with_name(f".{self._path.name}.new")
         beside.unlink(missing_ok=True)
         store.backup(beside)
-        self._let_go()
-        for ending in BESIDE[1:]:  # of the deleted one: the new one must not take them for its own
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+        self._remove_log()  # of the deleted one: the new one must not take it for its own
         beside.rename(self._path)
+        self._let_go()  # not before: until then this connection alone had everything
+        files.sync(self._path.parent)
         self._say(f"edge-asd: {self._path}: was deleted, and is written anew; nothing is lost")
 
     def _begin_anew(self) -> bool:
         """Put a damaged database aside, save what can be read, go on with a new one."""
         self._let_go()
         try:
-            aside = put_aside(self._path, datetime.now(UTC), self._say)
+            self._aside = put_aside(self._path, datetime.now(UTC), self._say)
             self._damaged = False
             self._open()
-            assert self._store  # noqa: S101 - for the type checker: it was opened
-            saved = save(aside, self._store, self._bounds)
-            self._store.go_on(self._last, self._cursors)
-            self._last = max(self._last, self._store.last())
-            self._say(f"edge-asd: {self._path}: was damaged and is now {aside.name}; {saved} events were saved from it")
             self._write()
         except Exception as error:  # as above
             self._in_trouble(error)
@@ -273,15 +314,22 @@ class Keeper:
         self._trouble = ""
         return True
 
+    def _beside(self, ending: str) -> Path:
+        return self._path.with_name(self._path.name + ending)
+
+    def _remove_log(self) -> None:
+        for ending in BESIDE[1:]:
+            self._beside(ending).unlink(missing_ok=True)
+
     def _let_go(self) -> None:
-        store, self._store, self._file = self._store, None, None
+        store, self._store, self._file, self._log = self._store, None, None, None
         if store:
             with suppress(StorageError, Exception):
                 store.close()
 
     def _in_trouble(self, error: Exception) -> None:
         """Say it once, until something else is wrong or all is right again."""
-        said = str(error)
+        said = str(error) or repr(error)
         if said != self._trouble:
             self._say(f"edge-asd: events wait in memory: {said}")
         self._trouble = said

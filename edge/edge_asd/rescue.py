@@ -55,12 +55,15 @@ def save(damaged: Path, store: EventStore, bounds: EventSettings) -> int:
         messages = [message for row in _readable(connection, rows, bounds.waiting) if (message := _message(*row))]
         rows = "SELECT sink, sequence FROM cursors LIMIT ?"
         cursors = [pair for row in _readable(connection, rows, MOST_SINKS) if (pair := _cursor(*row))]
+        rows = "SELECT seq FROM sqlite_sequence WHERE name = 'messages' LIMIT ?"
+        numbers = [last for (last,) in _readable(connection, rows, 1) if isinstance(last, int)]
     store.restore(messages[::-1], events[::-1])
-    store.go_on(0, dict(cursors))
+    # Numbers that a sink knows must never come again, or it is told nothing until they are passed.
+    store.go_on(max([*numbers, *dict(cursors).values()], default=0), dict(cursors))
     return len(events)
 
 
-def _readable(connection: sqlite3.Connection, query: str, most: int) -> Iterator[tuple[bytes, ...]]:
+def _readable(connection: sqlite3.Connection, query: str, most: int) -> Iterator[tuple[object, ...]]:
     """The rows up to the first that can't be read."""
     with suppress(sqlite3.DatabaseError):
         yield from connection.execute(query, (most,))

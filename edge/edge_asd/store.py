@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +99,8 @@ class EventStore:
                     "INSERT INTO messages (transition, event_id, body) VALUES (?, ?, ?)", (transition, event.id, body)
                 )
                 self._forget(event)
-            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+            with suppress(sqlite3.DatabaseError):  # it is written, and who heard of an error would put it again
+                self._connection.execute("PRAGMA incremental_vacuum").fetchall()
         return Message(added.lastrowid or 0, transition, event)
 
     def newest(self, count: int, kind: Kind | None = None) -> list[Event]:
@@ -204,6 +205,13 @@ class EventStore:
             finally:
                 other.close()
 
+    def settle(self) -> None:
+        """Bring what is only in the log into the file itself. Raises: StorageError, also where a reader prevents it."""
+        with self._clear_errors():
+            [(busy, *_)] = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        if busy:
+            raise StorageError(f"{self._path}: its log can't be written back while another program reads it; end that.")
+
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
@@ -247,7 +255,18 @@ class EventStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self._path.parent}: can't be made ({error.strerror}); mend `state`.") from error
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as it,
+        ):
+            self._refuse_later(it)  # before anything is written: closing alone would write the log into the file
         return sqlite3.connect(self._path, timeout=BUSY_MS / 1000, check_same_thread=False)
+
+    def _refuse_later(self, connection: sqlite3.Connection) -> int:
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise LaterDatabase(f"{self._path}: was written by a later edge-asd; update edge-asd here.")
+        return int(version)
 
     def _open_read_only(self) -> sqlite3.Connection:
         """Make no file: beside a database that nobody writes to SQLite would make two, which a reader may not."""
@@ -263,9 +282,7 @@ class EventStore:
         return sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
 
     def _prepare(self, read_only: bool) -> None:
-        [version] = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise LaterDatabase(f"{self._path}: was written by a later edge-asd; update edge-asd here.")
+        version = self._refuse_later(self._connection)
         [[verdict]] = self._connection.execute("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
@@ -306,7 +323,10 @@ class EventStore:
             except sqlite3.ProgrammingError as error:  # another thread has closed it meanwhile
                 raise StorageError(f"{self._path}: is being opened anew; try again.") from error
             except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
-                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # none: text that is no UTF-8
+                if code == sqlite3.SQLITE_CORRUPT:
+                    raise self._damaged(error) from error
+                if code == sqlite3.SQLITE_BUSY:
                     raise StorageError(
                         f"{self._path}: another program has it locked; end that one, then run the same command again."
                     ) from error
@@ -314,9 +334,13 @@ class EventStore:
                     f"{self._path}: can't be used ({error}); free space or mend the permissions."
                 ) from error
             except sqlite3.DatabaseError as error:
-                raise DamagedDatabase(
-                    f"{self._path}: is damaged or no event database ({error}); move it away, and a new one is begun."
-                ) from error
+                raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.Error) -> DamagedDatabase:
+        why = str(error).partition(" with text ")[0]  # without the text that is none
+        return DamagedDatabase(
+            f"{self._path}: is damaged or no event database ({why}); move it away, and a new one is begun."
+        )
 
 
 def _event(body: object) -> Event:
