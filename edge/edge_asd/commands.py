@@ -15,7 +15,7 @@ import typer
 from edge_asd import json_lines
 from edge_asd.cli import CommandLine
 from edge_asd.commission_command import commission
-from edge_asd.errors import CheckFailed, DataError, UsageError
+from edge_asd.errors import CheckFailed, DataError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from edge_asd.clips import ClipVerdict
@@ -135,7 +135,13 @@ def show_status(state: State = None, config: Config = None, json: Json = False) 
 
         json_lines.tell({**msgspec.structs.asdict(found), "alive": alive})
     else:
-        for line in [*status.describe(found, alive=alive), *_event_lines(folder, 3)]:
+        for line in status.describe(found, alive=alive):
+            typer.echo(line)
+        try:
+            events = _event_lines(folder, 3)
+        except StorageError as error:  # what the daemon says of itself is wanted all the more
+            events = [f"events     {error}"]
+        for line in events:
             typer.echo(line)
     if not alive:
         raise CheckFailed(f"{folder}: the daemon doesn't run; start `edge-asd run`.")

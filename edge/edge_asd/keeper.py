@@ -96,6 +96,11 @@ class Keeper:
             self._pending.append((transition, event))
             self._change.notify_all()
 
+    def settle(self, patience: float = PATIENCE_SECONDS) -> None:
+        """Wait so long for what waits to be written, unless the disk is known not to take it."""
+        with self._change:
+            self._change.wait_for(lambda: self._trouble or not self._pending, patience)
+
     def close(self, patience: float = PATIENCE_SECONDS) -> None:
         """Write what waits, as far as it goes, and let go of the file."""
         with self._change:

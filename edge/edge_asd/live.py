@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -57,8 +57,8 @@ class Live:
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
         self._frames: deque[bytes] = deque(maxlen=FRAMES)
         self._told_points = self._told_frames = 0
-        self._minute: list[float] = []
-        self._minute_began = 0.0
+        self._minute: Minute | None = None  # that isn't over, whose mean is the sum so far, of so many scores
+        self._minute_scores = 0
 
     def take(self, score: Score, now: datetime) -> None:
         """A score, as it became ready."""
@@ -67,10 +67,14 @@ class Live:
             self._points.append(Point(utc, score.value))
             self._told_points += 1
             began = utc - utc % 60  # the wall clock may jump: a minute is over when another one begins
-            if began != self._minute_began:
+            now_running = self._minute
+            if now_running and now_running.utc == began:
+                least, most = min(now_running.least, score.value), max(now_running.most, score.value)
+                self._minute = Minute(began, least, now_running.mean + score.value, most)
+                self._minute_scores += 1
+            else:
                 self._end_minute()
-                self._minute_began = began
-            self._minute.append(score.value)
+                self._minute, self._minute_scores = Minute(began, score.value, score.value, score.value), 1
 
     def show(self, frames: LogMel) -> None:
         """The newest frames of the log-mel, (n, mels) in dB."""
@@ -107,10 +111,9 @@ class Live:
             return self._told_frames, b"".join(new)
 
     def _end_minute(self) -> None:
-        if values := self._minute:
-            mean = sum(values) / len(values)
-            self._minutes.append(Minute(self._minute_began, min(values), mean, max(values)))
-            self._minute = []
+        if over := self._minute:
+            self._minutes.append(replace(over, mean=over.mean / self._minute_scores))
+            self._minute = None
 
 
 def _newest(kept: deque[T], count: int) -> list[T]:

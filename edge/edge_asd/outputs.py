@@ -41,6 +41,7 @@ class Outputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._log.settle()  # or a courier finds nothing that waits, and goes before the last word is there
         with self._turn:
             self._close()
 
