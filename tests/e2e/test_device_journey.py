@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,12 @@ class Daemon:
 
     def __init__(self, config: Path, folder: Path, line: socket.socket) -> None:
         self._errors = folder / "errors"
-        self._line = line
+        self._notify = str(folder / "notify")
         self.state = folder / "state"
-        self.told: list[str] = []
-        environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "2000000"}
+        self.told: list[str] = []  # what systemd has been told so far
+        self._systemd = threading.Thread(target=self._hear, args=(line,), daemon=True)
+        self._systemd.start()
+        environment = {**os.environ, "NOTIFY_SOCKET": self._notify, "WATCHDOG_USEC": "2000000"}
         with self._errors.open("w") as errors:
             self.process = subprocess.Popen(
                 edge_asd("run", "--config", config), stderr=errors, stdout=subprocess.DEVNULL, env=environment
@@ -67,17 +70,22 @@ class Daemon:
     def said(self) -> str:
         return self._errors.read_text()
 
-    def listen(self) -> list[str]:
-        """What systemd has been told so far."""
-        with suppress(BlockingIOError):
-            while True:
-                self.told += self._line.recv(4096).decode().splitlines()
-        return self.told
+    def _hear(self, line: socket.socket) -> None:
+        """Takes all that is said at once, as systemd does: the queue of such a socket is short."""
+        while message := line.recv(4096):
+            self.told += message.decode().splitlines()
+
+    def end(self) -> None:
+        """Its end, and systemd's, who has then read all that it was told."""
+        self.process.kill()
+        self.process.wait()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+            line.sendto(b"", self._notify)
+        self._systemd.join(10)
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 90
         while not condition():
-            self.listen()
             assert time.monotonic() < deadline, self.said
             assert self.process.poll() is None, self.said
             time.sleep(0.05)
@@ -95,13 +103,11 @@ class Daemon:
 def running(config: Path, folder: Path) -> Iterator[Daemon]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(str(folder / "notify"))
-        line.setblocking(False)
         daemon = Daemon(config, folder, line)
         try:
             yield daemon
         finally:
-            daemon.process.kill()
-            daemon.process.wait()
+            daemon.end()
             (folder / "notify").unlink()
 
 
@@ -109,7 +115,7 @@ def running(config: Path, folder: Path) -> Iterator[Daemon]:
 def test_a_machine_is_learned_while_the_daemon_runs(tmp_path: Path, tiny_bundle: Path) -> None:
     config = device_toml(tmp_path, tiny_bundle)
     with running(config, tmp_path) as daemon:
-        daemon.wait_for(lambda: "READY=1" in daemon.listen())
+        daemon.wait_for(lambda: "READY=1" in daemon.told)
         daemon.wait_for(lambda: daemon.told.count("WATCHDOG=1") >= 2)
         first = daemon.status()
         assert first
@@ -145,7 +151,7 @@ def test_a_machine_is_learned_while_the_daemon_runs(tmp_path: Path, tiny_bundle:
 
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(30) == 0, daemon.said
-        assert "STOPPING=1" in daemon.listen()
+    assert "STOPPING=1" in daemon.told
 
 
 def test_commissioning_that_is_interrupted_leaves_all_as_it_was(tmp_path: Path, tiny_bundle: Path) -> None:
