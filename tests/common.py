@@ -36,6 +36,14 @@ def missing(what: str) -> None:
     pytest.skip(f"not here: {what}")
 
 
+def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something is true; fail where it isn't within so many seconds."""
+    patience = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < patience, "it never came"
+        time.sleep(0.01)
+
+
 def interrupted(command: Sequence[str], begun: Callable[[], object], **environment: str) -> CompletedProcess[bytes]:
     """Run a command until it has begun, then press Ctrl-C on it and all that it started, and wait for its end.
 

@@ -14,9 +14,8 @@ from msgspec import Meta
 
 from edge_asd import files
 from edge_asd.commissioning import LONGEST_MINUTES, SHORTEST_MINUTES, Plan
-from edge_asd.errors import StorageError
-from edge_asd.promise import period
-from edge_asd.site import MOST_CLIPS, Promise, Site
+from edge_asd.promise import number, period
+from edge_asd.site import MOST_CLIPS, Site
 
 REQUEST, REPORT = "commission.json", "commissioned.json"
 LARGEST = 64 << 10  # bytes
@@ -51,7 +50,7 @@ def ask(state: Path, request: Request) -> None:
 
 def requested(state: Path) -> Request | None:
     """The request that is there; one that can't be read is none. Raises: StorageError, where the folder can't be."""
-    content = _content(state / REQUEST)
+    content = files.beginning(state / REQUEST, LARGEST)
     try:
         return msgspec.json.decode(content, type=Request) if content else None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -74,7 +73,7 @@ def answer(state: Path, report: Report) -> None:
 
 def reported(state: Path, identity: str) -> Report | None:
     """What came of the request of this id, if anything did yet. Raises: StorageError."""
-    content = _content(state / REPORT)
+    content = files.beginning(state / REPORT, LARGEST)
     try:
         report = msgspec.json.decode(content, type=Report) if content else None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -87,21 +86,7 @@ def lines(site: Site) -> list[str]:
     title = f"{site.machine} {site.section}: {len(site.clips)} clips learned and measured in {site.minutes:g} minutes"
     rows = [f"{'':<8}{'threshold':>12}{'alerts':>8}{'alerts a week':>16}"]
     for name, one in (("before", site.before), ("now", site.after)):
-        rows.append(f"{name:<8}{one.threshold:>12.6g}{one.alerts:>8}{_number(one):>16}")
+        rows.append(f"{name:<8}{one.threshold:>12.6g}{one.alerts:>8}{number(one.per_week):>16}")
     wanted = f"at most {site.false_alarms:g} false alarms a week, so one in {period(168 / site.false_alarms)}"
     level = "" if site.level_dbfs is None else f"; level {site.level_dbfs:.1f} dBFS"
     return [title, "", *rows, "", f"{wanted}{level}", *(f"warning: {doubt}" for doubt in site.doubts)]
-
-
-def _number(promise: Promise) -> str:
-    return f"{promise.per_week:,.0f}" if promise.per_week >= 100 else f"{promise.per_week:.3g}"
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(LARGEST)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"{path}: can't be read ({error.strerror or error}); mend the permissions.") from error

@@ -72,7 +72,7 @@ def run(
         front_end = post.detector.front_end
         sounds = stack.enter_context(SoundKeeper(config.state / SOUNDS, config.clips, front_end))
         supervisor = Supervisor()
-        outputs: list[Outputs] = []
+        outputs = Outputs(config, log, lambda: duty.live.status)
         duty = Duty(
             post,
             log,
@@ -81,12 +81,12 @@ def run(
             ears=ears,
             sounds=sounds,
             site=SiteWork(config.state, post, settings.post, clock, known),
-            sinks=lambda: [one for each in outputs for one in each.status()],
+            sinks=outputs.status,
             supervisor=supervisor,
             paced=config.capture.pace == "realtime",
             source_samples=config.capture.rate * config.capture.channels / front_end.sample_rate,
         )
-        outputs.append(stack.enter_context(Outputs(config, log, lambda: duty.live.status)))
+        stack.enter_context(outputs)
         if config.page:
             from edge_asd.page import PageServer
 
@@ -109,7 +109,7 @@ def run(
                 asked.reload.clear()
                 if reread and (changed := settings.reread(reread)):
                     duty.adopt(settings.post())
-                    outputs[0].change(changed.sinks)
+                    outputs.change(changed.sinks)
             if until():
                 asked.stop.set()
 

@@ -45,6 +45,17 @@ def half_written(name: str) -> str:
     return f".{name}.{'?' * 8}"
 
 
+def beginning(path: Path, most: int) -> bytes | None:
+    """The first so many bytes of a file; None where there is none. Raises: StorageError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all. Raises: StorageError."""
     with atomic(path) as beside:

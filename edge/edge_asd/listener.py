@@ -40,13 +40,12 @@ class Listener:
     def __init__(self, post: Post, *, paced: bool = True, source_samples: float = 1.0) -> None:
         """Listen for a post; `paced`: sound comes as fast as time passes; `source_samples`: as `Sensor` has it."""
         self.post = post
-        rate = post.detector.front_end.sample_rate
-        self.sensor = Sensor(post.sensor, rate, paced=paced, source_samples=source_samples)
+        self._rate = post.detector.front_end.sample_rate
+        self.sensor = Sensor(post.sensor, self._rate, paced=paced, source_samples=source_samples)
         self.lost = 0
         self.bands: tuple[Band, ...] = ()  # those that deviated most at the peak of the last episode
         self._scorer = StreamScorer(post.detector, post.origin.section)
         self._judge = Judge(post.rule)
-        self._rate = post.detector.front_end.sample_rate
         self._samples = 0
         self._odd_until = 0  # the sample up to which something was wrong with the microphone
         self._recording = ""

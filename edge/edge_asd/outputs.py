@@ -13,8 +13,8 @@ import msgspec
 from edge_asd import progress
 from edge_asd.errors import EdgeAsdError
 from edge_asd.keeper import Keeper
-from edge_asd.settings import DeviceConfig, Settings, SinkSettings
-from edge_asd.sinks import open_sinks
+from edge_asd.settings import DeviceConfig, SinkSettings
+from edge_asd.sinks import SinkTable, open_sink
 from edge_asd.sinks.courier import Courier
 from edge_asd.status import SinkStatus, Status
 
@@ -30,7 +30,7 @@ class Outputs:
         self._wanted = config.sinks
         self._log = log
         self._state = state
-        self._couriers: dict[str, tuple[Settings, Courier]] = {}
+        self._couriers: dict[str, tuple[SinkTable, Courier]] = {}
         self._failed: dict[str, str] = {}  # why a sink couldn't be opened
         self._turn = threading.Lock()
 
@@ -67,8 +67,7 @@ class Outputs:
                 if name in self._couriers:
                     continue
                 try:
-                    [sink] = open_sinks(SinkSettings(**{name: one}), self._device, self._state)
-                    self._couriers[name] = one, Courier(sink, self._log)
+                    self._couriers[name] = one, Courier(open_sink(one, self._device, self._state), self._log)
                 except EdgeAsdError as error:
                     self._failed[name] = str(error)
                     progress.say(f"edge-asd: {name} isn't told: {error}")

@@ -41,6 +41,11 @@ def doubts(known: Evidence, false_alarms: float) -> list[str]:
     return doubts
 
 
+def number(alerts: float) -> str:
+    """How many, as people say it."""
+    return f"{alerts:,.0f}" if alerts >= 100 else f"{alerts:.3g}"
+
+
 def period(hours: float) -> str:
     """A time as people say it."""
     if hours == 168:

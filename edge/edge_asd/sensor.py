@@ -107,7 +107,8 @@ class Sensor:
             source_samples: of the source, in all its channels, in one sample of a block: what a block's `clipped` is
                 to be divided by.
         """
-        self._rule = rule
+        self.rule = rule
+        """The one in force; another one is in force from the next block on."""
         self._rate = sample_rate
         self._paced = paced
         self._source_samples = source_samples
@@ -153,15 +154,6 @@ class Sensor:
         """Whether there is nothing to hear at present, for too short a time yet to be a fault."""
         return any(watch.pending for watch in (self._watches["stuck"], self._watches["silent"]))
 
-    @property
-    def rule(self) -> SensorRule:
-        """The one in force; another one is in force from the next block on."""
-        return self._rule
-
-    @rule.setter
-    def rule(self, rule: SensorRule) -> None:
-        self._rule = rule
-
     def take(self, block: Block, now: float) -> list[SensorChange]:
         """One block, which came at `now`, seconds of a clock that only goes forward."""
         passed = 0.0 if self._now is None else now - self._now
@@ -190,7 +182,7 @@ class Sensor:
             self.rms_dbfs = self.peak_dbfs = FLOOR_DBFS
         # A resampler has nothing to give now and then: between samples that is no absence.
         bad = False if heard else True if block.absent or not watch.on else None
-        turn = watch.take(bad, self.seconds, heard / self._rate if heard else passed, self._rule.absent_seconds)
+        turn = watch.take(bad, self.seconds, heard / self._rate if heard else passed, self.rule.absent_seconds)
         return turn and self._change(
             "absent",
             *turn,
@@ -226,12 +218,12 @@ class Sensor:
             self._flat_at = low
         elif not flat:
             self._flat_at = None
-        turn = watch.take(flat, self.seconds, len(block.samples) / self._rate, self._rule.stuck_seconds)
+        turn = watch.take(flat, self.seconds, len(block.samples) / self._rate, self.rule.stuck_seconds)
         what = "nothing but zeros" if abs(low) <= FLAT else "the same sample again and again"
         return turn and self._change(
             "stuck",
             *turn,
-            f"gets {what} ({low:.4f} for {self._rule.stuck_seconds:g} s), expected samples that differ: is the "
+            f"gets {what} ({low:.4f} for {self.rule.stuck_seconds:g} s), expected samples that differ: is the "
             "microphone muted (see alsamixer), is it on another channel (see capture.channel), or has its driver hung "
             "(plug it in anew)?",
             "gets samples that differ again",
@@ -249,7 +241,7 @@ class Sensor:
         return changes
 
     def _judge_silence(self, moment: Moment) -> SensorChange | None:
-        rule = self._rule
+        rule = self.rule
         bad = None if moment.flat else self.rms_dbfs < rule.silence_dbfs  # what is flat is another fault
         turn = self._watches["silent"].take(bad, moment.began, moment.samples / self._rate, rule.silence_seconds)
         return turn and self._change(
@@ -262,7 +254,7 @@ class Sensor:
 
     def _judge_clipping(self, moment: Moment) -> SensorChange | None:
         self._clipped.add(moment)
-        share, allowed = self._clipped.share, self._rule.clipping_share
+        share, allowed = self._clipped.share, self.rule.clipping_share
         bad = share > allowed
         at = self._clipped.began if bad else moment.began
         turn = self._watches["clipping"].take(bad, at, moment.samples / self._rate, 0.0)
@@ -275,7 +267,7 @@ class Sensor:
         )
 
     def _judge_level(self) -> list[SensorChange | None]:
-        level, expected, allowed = self.level_dbfs, self._rule.reference_dbfs, self._rule.level_db
+        level, expected, allowed = self.level_dbfs, self.rule.reference_dbfs, self.rule.level_db
         watch = self._watches["level"]
         if level is None or expected is None or not allowed:
             if not watch.on:
@@ -309,7 +301,7 @@ class Sensor:
         found = self._count.add(block, now, self.seconds)
         if found is None:
             return None
-        off, allowed = found / self._rate - 1, self._rule.rate_share or math.inf
+        off, allowed = found / self._rate - 1, self.rule.rate_share or math.inf
         sign = 0 if abs(off) <= allowed else 1 if off > 0 else -1
         sign_before, began_before = self._count_before
         self._count_before = sign, self._count.began

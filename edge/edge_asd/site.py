@@ -231,14 +231,8 @@ def _array(folder: Path, digest: str, kind: str, dtype: str, dimensions: int) ->
 
 def _content(path: Path, largest: int = LARGEST_RECORD) -> bytes | None:
     """Of a file, or None where there is none. Raises: StorageError."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise files.unreadable(path, error) from error
-    if len(content) > largest:
+    content = files.beginning(path, largest + 1)
+    if content is not None and len(content) > largest:
         raise StorageError(f"{path}: larger than {largest >> 20} MiB, which nothing learned is; move it away.")
     return content
 

@@ -12,7 +12,7 @@ import msgspec
 
 from edge_asd import lock, progress
 from edge_asd.errors import StorageError, Unwritable
-from edge_asd.files import unreadable, unwritable
+from edge_asd.files import beginning, unwritable
 
 FILE_NAME = "status.json"
 LOCK_NAME = "lock"
@@ -175,13 +175,9 @@ def write(folder: Path, status: Status) -> None:
 def read(folder: Path) -> Status | None:
     """The folder's newest status; None where none was ever written. Raises: StorageError."""
     path = folder / FILE_NAME
+    content = beginning(path, LARGEST_STATUS)
     try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(LARGEST_STATUS), type=Status)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unreadable(path, error) from error
+        return None if content is None else msgspec.json.decode(content, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: is no status ({error}); start `edge-asd run`, which writes it anew.") from error
 

@@ -91,12 +91,13 @@ class EventStore:
 
     def put(self, transition: Transition, event: Event) -> Message:
         """Write an event, or what has become of it: same id, same row; and a message of it. Raises: StorageError."""
-        body = msgspec.json.encode(event).decode()
+        row = _row(event)
         with self._clear_errors():
             with self._connection:
-                self._connection.execute(_PUT, (event.id, event.kind, event.raised_utc, body))
+                self._connection.execute(_PUT, row)
                 added = self._connection.execute(
-                    "INSERT INTO messages (transition, event_id, body) VALUES (?, ?, ?)", (transition, event.id, body)
+                    "INSERT INTO messages (transition, event_id, body) VALUES (?, ?, ?)",
+                    (transition, event.id, row[-1]),
                 )
                 self._forget(event)
             with suppress(sqlite3.DatabaseError):  # it is written, and who heard of an error would put it again
@@ -188,12 +189,10 @@ class EventStore:
     def restore(self, messages: Sequence[Message], events: Sequence[Event]) -> None:
         """Take what was saved from another database, events from the oldest on. Raises: StorageError."""
         with self._clear_errors(), self._connection:
-            for event in events:
-                row = (event.id, event.kind, event.raised_utc, msgspec.json.encode(event).decode())
-                self._connection.execute(_PUT, row)
+            self._connection.executemany(_PUT, map(_row, events))
             self._connection.executemany(
                 "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?)",
-                [(m.sequence, m.transition, m.event.id, msgspec.json.encode(m.event).decode()) for m in messages],
+                [(m.sequence, m.transition, m.event.id, _body(m.event)) for m in messages],
             )
 
     def backup(self, path: Path) -> None:
@@ -303,9 +302,7 @@ class EventStore:
             old = self._of_schema_1() if version == 1 else []
             for statement in _SCHEMA:
                 self._connection.execute(statement)
-            for event in old:
-                row = (event.id, event.kind, event.raised_utc, msgspec.json.encode(event).decode())
-                self._connection.execute(_PUT, row)
+            self._connection.executemany(_PUT, map(_row, old))
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _of_schema_1(self) -> list[Event]:
@@ -343,8 +340,17 @@ class EventStore:
         )
 
 
+def _row(event: Event) -> tuple[str, str, str, str]:
+    """What `_PUT` writes."""
+    return event.id, event.kind, event.raised_utc, _body(event)
+
+
+def _body(event: Event) -> str:
+    return msgspec.json.encode(event).decode()
+
+
 def _event(body: object) -> Event:
-    """Raises: sqlite3.DatabaseError where it is none, which the caller's errors name."""
+    """Raises: DamagedDatabase, where it is none."""
     try:
         return msgspec.json.decode(str(body), type=Event)
     except msgspec.DecodeError as error:

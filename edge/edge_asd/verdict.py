@@ -64,19 +64,11 @@ class Judge:
     """Watches a stream of scores under one rule."""
 
     def __init__(self, rule: AlarmRule) -> None:
-        self._rule = rule
+        self.rule = rule
+        """The one in force; another one is in force from the next score on, for an episode that lasts as well."""
         self._strange_since: float | None = None
         self._episode: Episode | None = None
         self._quiet_until = -math.inf
-
-    @property
-    def rule(self) -> AlarmRule:
-        """The one in force; another one is in force from the next score on, for an episode that lasts as well."""
-        return self._rule
-
-    @rule.setter
-    def rule(self, rule: AlarmRule) -> None:
-        self._rule = rule
 
     @property
     def episode(self) -> Episode | None:
@@ -89,7 +81,7 @@ class Judge:
             return self._listen(score)
         if score.value > self._episode.peak:
             self._episode = replace(self._episode, peak=score.value, peak_seconds=score.seconds, nearest=score.nearest)
-        if score.value < self._rule.all_clear:
+        if score.value < self.rule.all_clear:
             return self._clear(score.seconds)
         return None
 
@@ -103,12 +95,12 @@ class Judge:
         return self._clear(seconds) if self._episode else None
 
     def _listen(self, score: Score) -> Change | None:
-        if score.value <= self._rule.threshold:
+        if score.value <= self.rule.threshold:
             self._strange_since = None
             return None
         if self._strange_since is None:
             self._strange_since = score.seconds
-        if score.seconds - self._strange_since < self._rule.minimum_seconds or score.seconds < self._quiet_until:
+        if score.seconds - self._strange_since < self.rule.minimum_seconds or score.seconds < self._quiet_until:
             return None
         self._episode = Episode(self._strange_since, score.seconds, score.value, score.seconds, score.nearest)
         return Change("raised", self._episode)
@@ -117,5 +109,5 @@ class Judge:
         if self._episode is None:
             return None
         episode, self._episode, self._strange_since = replace(self._episode, ended=seconds), None, None
-        self._quiet_until = seconds + self._rule.cooldown_seconds
+        self._quiet_until = seconds + self.rule.cooldown_seconds
         return Change("cleared", episode)

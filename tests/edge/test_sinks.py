@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,58 +15,31 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from common import until
 from edge_asd.errors import ConfigError, MissingRequirement, StorageError
-from edge_asd.events import Event, Message
-from edge_asd.settings import JsonLinesSettings, SinkSettings, WebhookSettings
-from edge_asd.sinks import Courier, Refused, SinkDown, open_sinks
+from edge_asd.events import Message
+from edge_asd.keeper import Keeper
+from edge_asd.outputs import Outputs
+from edge_asd.settings import (
+    CaptureSettings,
+    DeviceConfig,
+    EventSettings,
+    JsonLinesSettings,
+    MqttSettings,
+    SinkSettings,
+    WebhookSettings,
+)
+from edge_asd.sinks import Courier, Refused, SinkDown, open_sink
 from edge_asd.sinks.json_lines_file import JsonLinesFile, rotated
 from edge_asd.sinks.webhook import LARGEST_ANSWER, Webhook
 from edge_asd.status import Status
+from made_up_events import STATUS, message
 
 NEVER = threading.Event()
 
 
-def message(sequence: int, said: str = "") -> Message:
-    event = Event(
-        id=f"e{sequence}",
-        kind="anomaly",
-        machine="fan",
-        section="00",
-        bundle="0123456789abcdef",
-        began_utc="2026-01-01T00:00:00.000Z",
-        raised_utc="2026-01-01T00:00:01.000Z",
-        began_s=0.0,
-        raised_s=1.0,
-        ended_s=None,
-        peak=1.5,
-        said=said,
-    )
-    return Message(sequence, "raised", event)
-
-
 def status() -> Status:
-    return Status(
-        pid=1,
-        bundle="0123456789abcdef",
-        machine="fan",
-        section="00",
-        since="2026-01-01T00:00:00.000Z",
-        updated="2026-01-01T00:00:00.000Z",
-        heard_seconds=1.0,
-        scores=1,
-        last_score=0.5,
-        threshold=1.0,
-        alert=False,
-        lost_samples=0,
-        resident_mb=1.0,
-    )
-
-
-def until(true: Callable[[], object], seconds: float = 10.0) -> None:
-    patience = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < patience, "it never came"
-        time.sleep(0.005)
+    return STATUS
 
 
 class FakeLog:
@@ -278,7 +251,7 @@ def test_a_log_that_was_begun_anew_is_followed() -> None:
     courier = Courier(sink, log)
     until(lambda: log.cursors.get("scripted") == 5)
     log.messages, log.cursors = [], {}
-    log.put(message(1, "anew"))
+    log.put(message(1, said="anew"))
     until(lambda: sink.taken == [1, 2, 3, 4, 5, 1])
     courier.close()
 
@@ -314,7 +287,7 @@ def test_the_file_begins_anew_when_it_is_full_and_one_old_one_stays(tmp_path: Pa
     path = tmp_path / "events.jsonl"
     sink = JsonLinesFile(JsonLinesSettings(path=path, keep_mb=1))
     for number in range(1, 12):
-        sink.deliver(message(number, "x" * 200_000), NEVER)
+        sink.deliver(message(number, said="x" * 200_000), NEVER)
     sink.close()
     assert lines(rotated(path)) == [5, 6, 7, 8]
     assert lines(path) == [9, 10, 11]
@@ -593,18 +566,22 @@ def test_a_receiver_that_comes_up_later_gets_everything_in_order() -> None:
 
 
 def test_sinks_are_opened_in_order_and_only_if_configured(tmp_path: Path) -> None:
-    assert open_sinks(SinkSettings(), "pi", status) == []
+    def opened(settings: SinkSettings) -> list[str]:
+        capture = CaptureSettings(device="default")
+        config = DeviceConfig(bundle=tmp_path / "fan.easd", state=tmp_path, capture=capture, sinks=settings)
+        with Keeper(tmp_path / "events.sqlite", EventSettings()) as log, Outputs(config, log, status) as outputs:
+            return [sink.name for sink in outputs.status()]
+
+    assert opened(SinkSettings()) == []
     settings = SinkSettings(
         json_lines=JsonLinesSettings(path=tmp_path / "a"), webhook=WebhookSettings(url="http://127.0.0.1:1/")
     )
-    assert [sink.name for sink in open_sinks(settings, "pi", status)] == ["json_lines", "webhook"]
+    assert opened(settings) == ["json_lines", "webhook"]
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from edge_asd.settings import MqttSettings
-
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     with pytest.raises(MissingRequirement, match="paho"):
-        open_sinks(SinkSettings(mqtt=MqttSettings(host="127.0.0.1")), "pi", status)
+        open_sink(MqttSettings(host="127.0.0.1"), "pi", status)

@@ -16,7 +16,7 @@ import typer
 
 from edge_asd import progress
 from edge_asd.errors import CaptureError, ClipError, UsageError
-from edge_asd.promise import clock_time, doubts, period, rounded_up
+from edge_asd.promise import clock_time, doubts, number, period, rounded_up
 
 if TYPE_CHECKING:
     from edge_asd.bundle import Bundle
@@ -263,7 +263,7 @@ def _as_text(report: Report) -> str:
     lines = [f"{'':<{len(wanted)}} {'threshold':>11} {'alerts':>7} {'in alert':>9} {'alerts a week':>14}"]
     for name, one in (("decision", report.decision), ("alarm", report.alarm), (wanted, report.found)):
         counted = f"{one.threshold:>11.6g} {one.alerts:>7} {one.lasting:>9.1%}"
-        lines.append(f"{name:<{len(wanted)}} {counted} {_number(one.per_week):>14}")
+        lines.append(f"{name:<{len(wanted)}} {counted} {number(one.per_week):>14}")
     reach = f"from {report.listened_hours:.2f} h to {period(168 / report.false_alarms)}"
     far = f"extrapolated {reach}: {report.extrapolation:.3g} times" if report.extrapolation > 1 else "counted"
     highest = f"{report.highest_score:.6g}, at {clock_time(report.highest_seconds)} in {report.highest_file}"
@@ -277,7 +277,3 @@ def _as_text(report: Report) -> str:
         f"listened to for {report.listened_hours:.2f} h"
     )
     return "\n".join([title, "", *lines, "", far, f"highest normal score: {highest}", settings])
-
-
-def _number(alerts: float) -> str:
-    return f"{alerts:,.0f}" if alerts >= 100 else f"{alerts:.3g}"

@@ -29,7 +29,7 @@ SHUTDOWN_SECONDS = 10
 class PageServer:
     """The page, for as long as the block lasts.
 
-    `with PageServer(settings, live, log, state / "clips", bands_hz=front_end.band_edges[1:-1]): ...`
+    `with PageServer(settings, live, log, state / "sounds", bands_hz=front_end.band_edges[1:-1]): ...`
     """
 
     def __init__(

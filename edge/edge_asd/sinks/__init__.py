@@ -10,41 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge_asd.settings import SinkSettings
+from edge_asd.settings import JsonLinesSettings, MqttSettings, WebhookSettings
 from edge_asd.sinks.courier import Courier, Log, Refused, Sink, SinkDown
 from edge_asd.status import Status
 
-__all__ = ["Courier", "Log", "Refused", "Sink", "SinkDown", "open_sinks"]
+__all__ = ["Courier", "Log", "Refused", "Sink", "SinkDown", "SinkTable", "open_sink"]
+
+SinkTable = JsonLinesSettings | MqttSettings | WebhookSettings
 
 
-def open_sinks(settings: SinkSettings, device: str, state: Callable[[], Status]) -> list[Sink]:
-    """The sinks that are configured: the file, the broker, the web address. Each wants `close`.
+def open_sink(settings: SinkTable, device: str, state: Callable[[], Status]) -> Sink:
+    """The sink of a table: the file, the broker or the web address. It wants `close`.
 
     Args:
-        settings: the tables `sinks.*`.
+        settings: the table.
         device: its name, a part of a broker's topics.
         state: how things stand now; asked from other threads, several times a second.
 
     Raises:
         ConfigError: a password, a token or a certificate can't be read.
-        MissingRequirement: a sink is configured whose package isn't installed.
+        MissingRequirement: the package that it needs isn't installed.
     """
-    sinks: list[Sink] = []
-    try:
-        if settings.json_lines is not None:
+    match settings:
+        case JsonLinesSettings():
             from edge_asd.sinks.json_lines_file import JsonLinesFile
 
-            sinks.append(JsonLinesFile(settings.json_lines))
-        if settings.mqtt is not None:
+            return JsonLinesFile(settings)
+        case MqttSettings():
             from edge_asd.sinks.mqtt import Mqtt
 
-            sinks.append(Mqtt(settings.mqtt, device, state))
-        if settings.webhook is not None:
+            return Mqtt(settings, device, state)
+        case WebhookSettings():
             from edge_asd.sinks.webhook import Webhook
 
-            sinks.append(Webhook(settings.webhook))
-    except BaseException:
-        for sink in sinks:
-            sink.close()
-        raise
-    return sinks
+            return Webhook(settings)

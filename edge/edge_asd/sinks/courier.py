@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+import msgspec
+
 from edge_asd import progress
 from edge_asd.errors import StorageError
 from edge_asd.events import Message
@@ -245,11 +247,5 @@ class Courier:
         waiting, missed = self._log.waiting(name), self._log.missed(name)
         self._tell(waiting=waiting, missed=missed + self._refused)
 
-    def _tell(self, *, waiting: int | None = None, missed: int | None = None, trouble: str | None = None) -> None:
-        old = self._status
-        self._status = SinkStatus(
-            name=old.name,
-            waiting=old.waiting if waiting is None else waiting,
-            missed=old.missed if missed is None else missed,
-            trouble=old.trouble if trouble is None else trouble,
-        )
+    def _tell(self, **changes: int | str) -> None:
+        self._status = msgspec.structs.replace(self._status, **changes)
