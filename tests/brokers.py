@@ -10,22 +10,13 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from common import missing
-
-
-def until(true: Callable[[], object], seconds: float = 10.0) -> None:
-    patience = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < patience, "it never came"
-        time.sleep(0.01)
+from common import missing, until
 
 
 class Broker:

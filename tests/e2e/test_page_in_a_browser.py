@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import struct
 import threading
 import time
@@ -18,9 +17,9 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
-from common import missing
+from chromium import chromium
 from edge_asd.errors import StorageError
 from edge_asd.events import Band, Event
 from edge_asd.front_end import FrontEnd
@@ -190,23 +189,7 @@ class Device:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    """Headless Chromium with a new profile, which ends with the tests."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        missing("chromium")
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--mute-audio"]
-    silent = ["--disable-background-networking", "--disable-component-update"]
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=program,
-            chromium_sandbox=False,  # a container may forbid it; the page is our own
-            args=quiet + silent,
-            locale="en-GB",
-            timezone_id="Europe/Berlin",
-        ) as context,
-    ):
+    with chromium(tmp_path_factory.mktemp("profile"), locale="en-GB", timezone_id="Europe/Berlin") as context:
         context.set_default_timeout(20_000)
         yield context
 

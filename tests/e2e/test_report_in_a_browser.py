@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
-from common import missing
+from chromium import chromium
 from edge_asd_trainer import report
 from edge_asd_trainer.evaluation import Evaluation, evaluate
 from edge_asd_trainer.report.looks import WIDTH
@@ -60,22 +60,7 @@ def evaluated(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    """Headless Chromium with a new profile, which ends with the tests."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        missing("chromium")
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    silent = ["--disable-background-networking", "--disable-component-update"]
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=program,
-            chromium_sandbox=False,  # a container may forbid it; the page is our own
-            args=quiet + silent,
-            offline=True,
-        ) as context,
-    ):
+    with chromium(tmp_path_factory.mktemp("profile"), offline=True) as context:
         yield context
 
 

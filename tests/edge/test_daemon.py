@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import common
 from edge_asd import bundle as bundles
 from edge_asd import status
 from edge_asd.capture import Block
@@ -44,6 +46,8 @@ from listening_post import (
     post,
     tone,
 )
+
+until = partial(common.until, seconds=60)
 
 
 class Run:
@@ -310,20 +314,13 @@ def started(config: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, tiny_bundle: Path, number: signal.Signals) -> None:
     soundfile.write(tmp_path / "a.wav", noise(120), RATE)
     child = started(device_toml(tmp_path, tiny_bundle, 'wav = "a.wav"'), "--json")
     with child:
         try:
-            wait_for(lambda: (found := status.read(tmp_path / "state")) and found.heard_seconds > 0)
+            until(lambda: (found := status.read(tmp_path / "state")) and found.heard_seconds > 0)
             assert status.alive(tmp_path / "state")
             child.send_signal(number)
             _, said = child.communicate(timeout=30)
@@ -342,7 +339,7 @@ def test_a_signal_ends_it_though_the_microphone_says_nothing(tmp_path: Path, tin
     child = started(device_toml(tmp_path, tiny_bundle, capture))
     with child:
         try:
-            wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
+            until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
             child.terminate()
             _, said = child.communicate(timeout=30)
         finally:
@@ -365,7 +362,7 @@ def test_a_recorder_that_ends_is_started_again(tmp_path: Path, tiny_bundle: Path
     child = started(device_toml(tmp_path, tiny_bundle, capture))
     with child:
         try:
-            wait_for(lambda: (found := status.read(tmp_path / "state")) and found.heard_seconds > 2.0)
+            until(lambda: (found := status.read(tmp_path / "state")) and found.heard_seconds > 2.0)
             child.terminate()
             _, said = child.communicate(timeout=30)
         finally:
@@ -385,15 +382,15 @@ def test_hangup_puts_thresholds_and_sinks_in_force_and_loses_no_sample(tmp_path:
     state = tmp_path / "state"
     with child:
         try:
-            wait_for(lambda: (found := status.read(state)) and found.heard_seconds > 1)
+            until(lambda: (found := status.read(state)) and found.heard_seconds > 1)
             path.write_text(path.read_text().replace("1e6", "not a number"))
             child.send_signal(signal.SIGHUP)
             time.sleep(1.5)
             assert read_status(state).threshold == 1e6
             path.write_text(path.read_text().replace("not a number", "1e-9").replace("a.wav", "b.wav") + sink)
             child.send_signal(signal.SIGHUP)
-            wait_for(lambda: read_status(state).threshold == 1e-9)
-            wait_for(lambda: (tmp_path / "told.jsonl").exists() and (tmp_path / "told.jsonl").read_text())
+            until(lambda: read_status(state).threshold == 1e-9)
+            until(lambda: (tmp_path / "told.jsonl").exists() and (tmp_path / "told.jsonl").read_text())
             child.terminate()
             out, said = child.communicate(timeout=30)
         finally:

@@ -22,28 +22,12 @@ from edge_asd import bundle as bundles
 from edge_asd import cli, commands, status
 from edge_asd.audio import read_clip
 from edge_asd.clips import ClipVerdict
-from edge_asd.events import Event
 from edge_asd.manifest import Manifest
 from edge_asd.scoring import ClipScorer
 from edge_asd.store import EventStore
+from made_up_events import STRANGE
 
 RATE = 16000
-EVENT = Event(
-    id="a",
-    kind="anomaly",
-    machine="fan",
-    section="00",
-    bundle="0123456789abcdef",
-    began_utc="2026-01-01T00:00:00.000Z",
-    raised_utc="2026-01-01T00:00:01.000Z",
-    began_s=10.0,
-    raised_s=11.0,
-    ended_s=None,
-    peak=3.5,
-    peak_s=10.5,
-    threshold=2.0,
-    nearest="section_00_0001.wav",
-)
 
 
 def edge_asd(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -349,7 +333,7 @@ with status.alone(Path({str(tmp_path)!r})):
     )
     status.write(tmp_path, running)
     with EventStore(tmp_path / "events.sqlite") as store:
-        store.put("raised", EVENT)
+        store.put("raised", STRANGE)
     with sleeper:
         told = edge_asd("status", "--state", tmp_path)
         sleeper.communicate(b"\n")
@@ -373,7 +357,7 @@ def test_status_where_nothing_ever_ran(tmp_path: Path) -> None:
 def test_events_newest_first_and_so_many(tmp_path: Path) -> None:
     with EventStore(tmp_path / "events.sqlite") as store:
         for number in range(5):
-            store.put("cleared", replace(EVENT, id=str(number), ended_s=99.0))
+            store.put("cleared", replace(STRANGE, id=str(number), ended_s=99.0))
     done = edge_asd("events", "--state", tmp_path, "--limit", 2, "--json")
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["4", "3"]
     assert "cleared at 99.0 s" in edge_asd("events", "--state", tmp_path).stdout

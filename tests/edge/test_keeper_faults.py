@@ -7,31 +7,23 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+import common
 from edge_asd import keeper as keepers
 from edge_asd.errors import StorageError
 from edge_asd.events import Event
 from edge_asd.keeper import Keeper
 from edge_asd.settings import EventSettings
 from edge_asd.store import DamagedDatabase, EventStore
+from made_up_events import EVENT
 
-EVENT = Event(
-    id="a",
-    kind="anomaly",
-    machine="fan",
-    section="00",
-    bundle="0123456789abcdef",
-    began_utc="2026-01-01T00:00:00.000Z",
-    raised_utc="2026-01-01T00:00:01.000Z",
-    began_s=10.0,
-    raised_s=11.0,
-    ended_s=None,
-)
+until = partial(common.until, seconds=30)
+
 PAGE = 4096
 
 
@@ -57,13 +49,6 @@ def path(tmp_path: Path) -> Path:
 
 def opened(path: Path, said: list[str] | None = None) -> Keeper:
     return Keeper(path, EventSettings(), say=(said if said is not None else []).append, pause=0.05)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def write(keeper: Keeper, events: list[Event]) -> None:

@@ -19,58 +19,27 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from paho.mqtt.client import Client
 
-from brokers import Broker, Listener, until
-from common import missing
+import made_up_events
+from brokers import Broker, Listener
+from common import missing, until
 from edge_asd.errors import ConfigError
-from edge_asd.events import Event, Message
+from edge_asd.events import Message
 from edge_asd.settings import MqttSettings
 from edge_asd.sinks import Courier, SinkDown
 from edge_asd.sinks.home_assistant import discovery, identifier
 from edge_asd.sinks.mqtt import Mqtt
 from edge_asd.sinks.reasons import why_unreachable
 from edge_asd.status import Commissioning, Status
+from made_up_events import message
 
 NEVER = threading.Event()
-STATUS = Status(
-    version="0.1.0",
-    device="pi",
-    pid=1,
-    bundle="0123456789abcdef",
-    machine="fan",
-    section="00",
-    since="2026-01-01T00:00:00.000Z",
-    updated="2026-01-01T00:00:00.000Z",
-    heard_seconds=1.0,
-    scores=1,
-    last_score=0.5,
-    threshold=1.0,
-    alert=False,
-    level_dbfs=-31.5,
-    lost_samples=0,
-    resident_mb=1.0,
-)
-
+STATUS = replace(made_up_events.STATUS, version="0.1.0", device="pi", level_dbfs=-31.5)
 
 # The client library leaves the socket of a handshake that failed to be closed by its end as an object.
 HALF_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-def message(sequence: int) -> Message:
-    event = Event(
-        id=f"e{sequence}",
-        kind="anomaly",
-        machine="fan",
-        section="00",
-        bundle="0123456789abcdef",
-        began_utc="2026-01-01T00:00:00.000Z",
-        raised_utc="2026-01-01T00:00:01.000Z",
-        began_s=0.0,
-        raised_s=1.0,
-        ended_s=None,
-    )
-    return Message(sequence, "raised", event)
 
 
 @pytest.fixture

@@ -16,24 +16,9 @@ from edge_asd.errors import StorageError
 from edge_asd.events import Event, Message
 from edge_asd.settings import EventSettings
 from edge_asd.store import DamagedDatabase, EventStore, LaterDatabase
+from made_up_events import STRANGE
 
-EVENT = Event(
-    id="a",
-    kind="anomaly",
-    machine="fan",
-    section="00",
-    bundle="0123456789abcdef",
-    began_utc="2026-01-01T00:00:00.000Z",
-    raised_utc="2026-01-01T00:00:01.000Z",
-    began_s=10.0,
-    raised_s=11.0,
-    ended_s=None,
-    synchronised=True,
-    peak=3.5,
-    peak_s=10.5,
-    threshold=2.0,
-    nearest="section_00_0001.wav",
-)
+EVENT = replace(STRANGE, synchronised=True)
 
 
 def named(number: int) -> Event:
