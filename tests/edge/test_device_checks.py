@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edge_asd import config, device_checks, status
 from edge_asd.capture.arecord import Card
 from edge_asd.finding import Finding
 from edge_asd.settings import DeviceConfig
+from made_up_events import STATUS
 
 PROGRAM = """
 import numpy, sys
@@ -79,23 +81,7 @@ def test_a_recording_is_no_microphone(tmp_path: Path) -> None:
 
 def test_a_daemon_that_has_the_microphone_is_believed(tmp_path: Path) -> None:
     found = device(tmp_path, 'device = "default"')
-    known = status.Status(
-        bundle="b",
-        machine="fan",
-        section="00",
-        since="",
-        updated="",
-        heard_seconds=1.0,
-        scores=0,
-        last_score=None,
-        threshold=1.0,
-        alert=False,
-        lost_samples=0,
-        resident_mb=1.0,
-        pid=os.getpid(),
-        rms_dbfs=-30.0,
-        peak_dbfs=-12.0,
-    )
+    known = replace(STATUS, pid=os.getpid(), rms_dbfs=-30.0, peak_dbfs=-12.0)
     with status.alone(found.state):
         status.write(found.state, known)
         assert seen(found) == [("microphone", "ok"), ("level", "ok")]

@@ -25,7 +25,7 @@ from edge_asd.clips import ClipVerdict
 from edge_asd.manifest import Manifest
 from edge_asd.scoring import ClipScorer
 from edge_asd.store import EventStore
-from made_up_events import STRANGE
+from made_up_events import STATUS, STRANGE
 
 RATE = 16000
 
@@ -316,21 +316,7 @@ with status.alone(Path({str(tmp_path)!r})):
     sleeper = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert sleeper.stdout
     assert sleeper.stdout.readline()
-    running = status.Status(
-        pid=sleeper.pid,
-        bundle="0123456789abcdef",
-        machine="fan",
-        section="00",
-        since="2026-01-01T00:00:00.000Z",
-        updated="2026-01-01T00:01:00.000Z",
-        heard_seconds=60.0,
-        scores=190,
-        last_score=1.25,
-        threshold=2.0,
-        alert=False,
-        lost_samples=3,
-        resident_mb=70.0,
-    )
+    running = replace(STATUS, pid=sleeper.pid, scores=190, last_score=1.25, lost_samples=3)
     status.write(tmp_path, running)
     with EventStore(tmp_path / "events.sqlite") as store:
         store.put("raised", STRANGE)
