@@ -12,7 +12,7 @@ from edge_asd.bundle import Bundle
 from edge_asd.clip_name import parse_clip_name
 from edge_asd.comparison import Backend
 from edge_asd.front_end import FrontEnd
-from edge_asd.manifest import Golden, Manifest, Quantisation, Section, Thresholds
+from edge_asd.manifest import FORMAT_VERSION, Golden, Manifest, Quantisation, Section, Thresholds
 from edge_asd.model import InputScaling
 from edge_asd.windows import Windows
 from edge_asd_trainer.data import Clip
@@ -34,7 +34,8 @@ def some_bundle() -> Bundle:
     bank = Bank.of(random.normal(size=(3, 320)).astype(np.float32), ["a.wav", "b.wav", "c.wav"])
     return Bundle(
         manifest=Manifest(
-            format_version=4,
+            format_version=FORMAT_VERSION,
+            made=1_700_000_000,
             machine="fan",
             system="system1",
             backends=(Backend(),),

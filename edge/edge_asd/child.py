@@ -32,8 +32,20 @@ class Finished:
         return lines[-1].strip() if lines else "it said nothing"
 
 
-def run(command: Sequence[str], *, seconds: float) -> Finished:
+def run(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    account: str | None = None,
+) -> Finished:
     """Run a command until it ends. Whatever it started is ended with it when its time is up.
+
+    Args:
+        command: the program and its arguments.
+        seconds: how long it may take.
+        stdin: an open file that it reads; by default there is nothing to read.
+        account: as whom it runs, and with that account's group alone; as ourselves by default.
 
     Raises:
         CheckFailed: it can't be started, or took longer than `seconds`.
@@ -41,13 +53,17 @@ def run(command: Sequence[str], *, seconds: float) -> Finished:
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # its own process group, so that its children end with it
+            user=account,
+            group=account,
+            extra_groups=None if account is None else [],
         )
-    except OSError as error:
-        raise CheckFailed(f"{command[0]} can't be started ({error.strerror}).") from error
+    except (OSError, KeyError) as error:  # KeyError: there is no such account
+        why = error.strerror if isinstance(error, OSError) else f"there is no account {account}"
+        raise CheckFailed(f"{command[0]} can't be started ({why}).") from error
     assert process.stdout  # noqa: S101 - for the type checker: it was asked for
     assert process.stderr  # noqa: S101 - as above
     with process:

@@ -6,17 +6,20 @@ import nothing heavy until one of their commands is called, so the device starts
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from edge_asd import __version__, logs
 from edge_asd.ending import guarded
+from edge_asd.errors import MissingRequirement
 
 GROUPS = {
     "data": "Data sets: make, fetch and check them.",
-    "bundle": "Bundles (.easd): look into them, verify them.",
+    "bundle": "Bundles (.easd): look into them, verify them, sign them.",
+    "release": "On a device: the steps of a deployment, which `edge-asd deploy` calls there.",
 }
 
 
@@ -40,6 +43,20 @@ class CommandLine:
             self._groups[name] = typer.Typer(help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
             self.app.add_typer(self._groups[name], name=name)
         return self._groups[name]
+
+
+def elsewhere(target: str, command: str, *options: str) -> NoReturn:
+    """Call a command on a device that SSH finds: the operator's room knows how, by an entry point.
+
+    Raises:
+        MissingRequirement: it isn't installed here, as on a device it isn't.
+    """
+    for way in entry_points(group="edge_asd.remote"):
+        sys.exit(way.load()(target, command, options))
+    raise MissingRequirement(
+        f"{target}: another device is asked from a workstation, and what does that isn't installed here; "
+        "on the device itself leave it out."
+    )
 
 
 def build() -> typer.Typer:

@@ -6,33 +6,20 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_asd import json_lines
+from edge_asd import bundle_commands, json_lines, release_commands, shadow_commands
 from edge_asd.cli import CommandLine
 from edge_asd.commission_command import commission
 from edge_asd.errors import CheckFailed, DataError, StorageError, UsageError
+from edge_asd.options import Config, Device, Interpreter, Json, State, ask, state_folder
 
 if TYPE_CHECKING:
     from edge_asd.clips import ClipVerdict
     from edge_asd.events import Event
-
-
-class Interpreter(StrEnum):
-    """The TFLite interpreters, as they are typed."""
-
-    LITERT = "litert"
-    TFLITE_RUNTIME = "tflite-runtime"
-
-
-BundleFile = Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, .easd.")]
-State = Annotated[Path | None, typer.Option(help="State folder of the daemon.")]
-Config = Annotated[Path | None, typer.Option(help="The device.toml that names the state folder.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 
 
 def register(line: CommandLine) -> None:
@@ -44,8 +31,9 @@ def register(line: CommandLine) -> None:
     line.app.command()(commission)
     line.app.command()(bench)
     line.app.command()(doctor)
-    line.group("bundle").command()(inspect)
-    line.group("bundle").command()(verify)
+    bundle_commands.register(line)
+    release_commands.register(line)
+    shadow_commands.register(line)
 
 
 def score(
@@ -103,6 +91,9 @@ def score(
 
 def run(
     config: Annotated[Path, typer.Option(help="The device's configuration, device.toml.")],
+    shadow: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A bundle that scores beside while it is there, on trial.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Listen: raise an alert when the machine doesn't sound like itself any more.
@@ -115,17 +106,21 @@ def run(
     from edge_asd import daemon_process
 
     verbose = logging.getLogger().isEnabledFor(logging.DEBUG)
-    daemon_process.become(config, json=json, verbose=verbose)
+    daemon_process.become(config, json=json, verbose=verbose, shadow=shadow)
 
 
-def show_status(state: State = None, config: Config = None, json: Json = False) -> None:
+def show_status(device: Device = None, *, state: State = None, config: Config = None, json: Json = False) -> None:
     """What the daemon does, and its newest events. Exit code 1 when none runs.
 
     Example: edge-asd status --state /var/lib/edge-asd
+
+    Of another device: edge-asd status pi@shop-floor-7
     """
+    if device:
+        ask(device, "status", state or config, json=json)
     from edge_asd import status
 
-    folder = _state_folder(state, config)
+    folder = state_folder(state, config)
     found = status.read(folder)
     if found is None:
         raise CheckFailed(f"{folder}: nothing runs with this state folder, and nothing ever did; start `edge-asd run`.")
@@ -148,6 +143,8 @@ def show_status(state: State = None, config: Config = None, json: Json = False) 
 
 
 def show_events(
+    device: Device = None,
+    *,
     state: State = None,
     config: Config = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="So many, the newest first.")] = 20,
@@ -157,7 +154,9 @@ def show_events(
 
     Example: edge-asd events --state /var/lib/edge-asd --limit 5
     """
-    folder = _state_folder(state, config)
+    if device:
+        ask(device, "events", state or config, "--limit", str(limit), json=json)
+    folder = state_folder(state, config)
     if not json:
         for line in _event_lines(folder, limit):
             typer.echo(line)
@@ -198,6 +197,7 @@ def bench(
 
 
 def doctor(
+    device: Device = None,
     *,
     config: Annotated[Path | None, typer.Option(help="The device.toml that says which bundle and interpreter.")] = None,
     bundle: Annotated[
@@ -212,7 +212,11 @@ def doctor(
     for what works but could be better, leaves with 0.
 
     Example: edge-asd doctor --config device.toml
+
+    Of another device: edge-asd doctor pi@shop-floor-7
     """
+    if device:
+        ask(device, "doctor", bundle or config, json=json)
     from edge_asd import doctor as diagnosis
     from edge_asd import finding as findings_of
 
@@ -228,64 +232,6 @@ def doctor(
     problems = [finding for finding in findings if finding.state == "problem"]
     if problems:
         raise CheckFailed(f"{len(problems)} of {len(findings)} findings are problems; the first: {problems[0].found}")
-
-
-def inspect(file: BundleFile, json: Json = False) -> None:
-    """What is in a bundle: machine, sections, thresholds, sizes, fingerprints; with --json the manifest.
-
-    Example: edge-asd bundle inspect fan.easd
-    """
-    from edge_asd import bundle as bundles
-
-    bundle = bundles.read(file)
-    if json:
-        json_lines.tell(bundle.manifest)
-        return
-    from rich.console import Console
-
-    from edge_asd import inspection
-
-    console = Console()
-    for table in inspection.tables(bundle.manifest, bundle.digest):
-        console.print(table)
-
-
-def verify(
-    file: BundleFile,
-    runtime: Annotated[Interpreter | None, typer.Option(help="The interpreter; whichever is installed.")] = None,
-    json: Json = False,
-) -> None:
-    """Check every hash in a bundle, and that its golden clip scores here what it scored at export.
-
-    Example: edge-asd bundle verify fan.easd
-    """
-    from edge_asd import bundle as bundles
-    from edge_asd import golden
-
-    result = golden.check(bundles.read(file), runtime=runtime.value if runtime else None)
-    if json:
-        json_lines.tell(result)
-    else:
-        agreement = "bit for bit" if result.exact else f"largest difference in the embedding {result.largest_step:.3g}"
-        typer.echo(
-            f"{file}: hashes agree; the golden clip scores {result.score!r} with {result.runtime}, "
-            f"at export {result.expected!r} ({agreement})"
-        )
-    if not result.passed:
-        raise CheckFailed(
-            f"{file}: the golden clip scores {result.score:.6g} here and {result.expected:.6g} at export; "
-            "don't use this bundle with this interpreter."
-        )
-
-
-def _state_folder(state: Path | None, config: Path | None) -> Path:
-    if state and not config:
-        return state
-    if config and not state:
-        from edge_asd import config as settings
-
-        return settings.load(config).state
-    raise UsageError("say either --state FOLDER or --config device.toml.")
 
 
 def _newest(folder: Path, count: int) -> list[Event]:

@@ -8,12 +8,15 @@
     │   ├── ClipError              one sound file: unreadable, empty, too short, NaN
     │   └── ClipNameError          its name doesn't say section, domain or label
     ├── BundleError          5   a bundle can't be verified, or isn't for this program
+    │   └── SignatureError         nobody whom this device trusts signed it, or it is older than the one that runs
     ├── MissingRequirement   6   a package or a program isn't installed
     ├── StorageError         7   a disk is full, read-only or broken
     ├── DeploymentError      8   a release was refused or rolled back
     ├── CaptureError         9   the microphone, or what stands for it, gave up
     ├── TrainingError       10   training or export did not give a usable result
-    └── DownloadError       11   a download failed, or brought something that is refused
+    ├── DownloadError       11   a download failed, or brought something that is refused
+    └── Unreachable         12   a device can't be reached
+        └── NotAdmitted            it doesn't let us in, or isn't the host that it was
 
 A message is one sentence or two: what was found, what was expected, where, and how to mend it.
 The command line prints it on one line and leaves with the branch's code (`edge_asd.ending`). An exception from outside
@@ -67,6 +70,10 @@ class BundleError(EdgeAsdError):
     exit_code = 5
 
 
+class SignatureError(BundleError):
+    """A bundle wasn't signed by anyone trusted here, was altered since, or is older than the one that runs."""
+
+
 class MissingRequirement(EdgeAsdError):
     """A package or a program that this command needs isn't installed."""
 
@@ -105,3 +112,13 @@ class DownloadError(EdgeAsdError):
     """A download failed, or brought something that is refused; what arrived so far may be kept, and is never used."""
 
     exit_code = 11
+
+
+class Unreachable(EdgeAsdError):
+    """A device can't be reached, or the connection to it broke; what it had begun it finishes by itself."""
+
+    exit_code = 12
+
+
+class NotAdmitted(Unreachable):
+    """A device is there and doesn't let us in: an unknown or changed host key, no login, no right to install."""

@@ -27,6 +27,7 @@ def _facts(manifest: Manifest, digest: str) -> Table:
         "system": manifest.system,
         **({"score": " + ".join(map(_in_words, manifest.backends))} if manifest.backends else {}),
         "digest": digest,
+        "made": manifest.made_at,
         "format": str(manifest.format_version),
         "needs": f"edge-asd {manifest.minimum_runtime} or later",
         "front end": f"{front_end.sample_rate} Hz, {front_end.n_fft} samples a frame, hop {front_end.hop}, "

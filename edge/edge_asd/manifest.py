@@ -1,8 +1,9 @@
-"""What a bundle says of itself: `manifest.json`, format version 4."""
+"""What a bundle says of itself: `manifest.json`, format version 5."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,12 +18,13 @@ from edge_asd.strict import check_keys
 from edge_asd.systems import System
 from edge_asd.windows import Windows
 
-FORMAT_VERSION: Literal[4] = 4
+FORMAT_VERSION: Literal[5] = 5
 NAME = re.compile(r"[0-9A-Za-z_-]{1,32}")  # of a machine type and of a section: it may name a file
 
 Count = Annotated[int, Meta(ge=1)]
 AnomalyScore = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}\Z")]
+Moment = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # seconds since 1970 UTC, until the end of the year 9999
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -108,7 +110,8 @@ class Manifest(Record, frozen=True):
     """The whole manifest.
 
     Attributes:
-        format_version: 4.
+        format_version: 5.
+        made: when it was made, or is said to have been: of two bundles, the one that isn't older.
         machine: machine type, such as "fan".
         system: which of the paper's systems, so how the model's output becomes a score.
         backends: of System 1, what the score is: the nearest neighbour's distance, or what else is named here.
@@ -123,7 +126,8 @@ class Manifest(Record, frozen=True):
         entries: every other file in the bundle, by name.
     """
 
-    format_version: Literal[4]
+    format_version: Literal[5]
+    made: Moment
     machine: str
     system: System
     backends: Annotated[tuple[Backend, ...], Meta(max_length=16)]
@@ -162,6 +166,11 @@ class Manifest(Record, frozen=True):
         scores = {"system1": self.dimensions, "autoencoder": 1, "mobilenetv2": len(self.sections)}[self.system]
         if self.dimensions != scores:
             raise ValueError(f"dimensions of {self.system} with {len(self.sections)} sections must be {scores}")
+
+    @property
+    def made_at(self) -> str:
+        """When it was made, for people: `2026-11-22 11:40:01 UTC`."""
+        return f"{datetime.fromtimestamp(self.made, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -245,10 +245,10 @@ def replaced(content: bytes, name: str, data: bytes) -> bytes:
 
 def test_a_future_format_version(content: bytes) -> None:
     def later(stated: dict) -> None:  # type: ignore[type-arg]
-        stated.update(format_version=5, something_new=True)
+        stated.update(format_version=6, something_new=True)
 
     message = refused(with_manifest(content, later))
-    assert "format version 5, this program reads version 4" in message
+    assert "format version 6, this program reads version 5" in message
     assert "update edge-asd" in message
 
 
@@ -274,6 +274,10 @@ def test_a_later_program_needed(content: bytes) -> None:
         ({"minimum_runtime": "0.1.0 or so"}, "minimum_runtime"),
         ({"minimum_runtime": "9" * 5000}, "minimum_runtime"),
         ({"minimum_runtime": "0.1.0\n"}, "minimum_runtime"),
+        ({"made": -1}, "made"),
+        ({"made": 1.5}, "made"),
+        ({"made": "2026-11-22"}, "made"),
+        ({"made": 253_402_300_800}, "made"),  # the year 10000, which no calendar of Python's has
     ],
 )
 def test_a_manifest_that_can_not_be(content: bytes, change: dict[str, object], says: str) -> None:

@@ -51,3 +51,10 @@ def test_time_is_limited_for_it_and_its_children(script: str, tmp_path: Path, mo
     assert time.monotonic() - began < 5
     time.sleep(2.2 if "grown" in script else 0)
     assert not Path("grown").exists()
+
+
+def test_an_open_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("as given\n")
+    with (tmp_path / "given").open("rb") as file:
+        assert child.run(["cat"], seconds=10, stdin=file).output == "as given\n"
+    assert child.run(["cat"], seconds=10).output == ""

@@ -165,7 +165,7 @@ def test_an_alert_of_a_system_without_a_bank_names_no_nearest_clip() -> None:
         ({"system": "mobilenetv2", "backends": [], "entries": 0, "dimensions": 2}, "must be 1"),
         ({"entries": 0}, "section 00 has 0 bank entries; only system1 has a bank"),
         ({"system": "gmm"}, "system"),
-        ({"format_version": 1}, "format version 1, this program reads version 4"),
+        ({"format_version": 1}, "format version 1, this program reads version 5"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(change: dict[str, object], said: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
-import msgspec
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from edge_asd import sbom
 from edge_asd.audio import read_clip
 from edge_asd.bundle import Bundle
 from edge_asd.front_end import Samples
@@ -43,8 +44,9 @@ def pack(
     detector: Detector,
     cosine: float,
     banks: BankChoice | None,
+    made: int,
 ) -> Bundle:
-    """The bundle of a trained, quantised model; the same inputs give the same bundle."""
+    """The bundle of a trained, quantised model; the same inputs, `made` among them, give the same bundle."""
     wav, samples = _golden_clip(train, config)
     section = train.names[0].section
     heard = detector.hear(detector.front_end.log_mel(samples))
@@ -56,6 +58,7 @@ def pack(
     )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
+        made=made,
         machine=machine,
         system=config.system,
         backends=config.detection.backends if config.system == "system1" else (),
@@ -155,19 +158,25 @@ def _flipped(sections: Mapping[str, Section]) -> list[str]:
 
 
 def _sbom() -> bytes:
-    """CycloneDX 1.5: the packages that made the bundle. No time and no serial number, so that it is reproducible."""
-    components = [
-        {"type": "library", "name": name, "version": version(name), "purl": f"pkg:pypi/{name}@{version(name)}"}
-        for name in MADE_WITH
-    ]
-    document = {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.5",
-        "version": 1,
-        "metadata": {"component": {"type": "application", "name": "edge-asd", "version": version("edge-asd")}},
-        "components": components,
-    }
-    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    """The packages that made the bundle, and those that its program needs on a device, by their versions here.
+
+    A device's own versions are in the bill of materials of its environment. A package that isn't installed under its
+    name (another build of TensorFlow) is left out: a training of hours doesn't end for it.
+    """
+    packages = {"made-with": MADE_WITH, "on-device": sbom.needed(_requires("edge-asd"), _requires)}
+    components = []
+    for name in {name for names in packages.values() for name in names}:
+        with suppress(PackageNotFoundError):
+            roles = [role for role, names in packages.items() if name in names]
+            components.append(sbom.component(metadata(name), roles=roles))
+    return sbom.document("edge-asd", version("edge-asd"), components)
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:
+        return []
 
 
 def mean_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

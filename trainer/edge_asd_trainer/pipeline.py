@@ -19,15 +19,16 @@ import numpy as np
 import torch
 from msgspec import structs
 
+from edge_asd import __version__, files, progress, systems
 from edge_asd import bundle as bundles
-from edge_asd import files, progress, systems
 from edge_asd.bundle import Bundle
 from edge_asd.errors import ConfigError, DataError, UsageError
 from edge_asd.manifest import NAME
 from edge_asd.model import InputScaling, TFLiteModel
+from edge_asd_trainer import made
 from edge_asd_trainer.checkpoint import Checkpoint
 from edge_asd_trainer.compaction import anomalous_clips, compact
-from edge_asd_trainer.config import Compute, Config
+from edge_asd_trainer.config import Compute, Config, fingerprint
 from edge_asd_trainer.data import evaluation_clips, training_clips
 from edge_asd_trainer.descent import Engine
 from edge_asd_trainer.detection import detect, embed_clips
@@ -63,13 +64,15 @@ def train(
     Raises:
         UsageError: the machine's name can't go into a bundle.
         DataError: anomalies were given, and can't be used.
-        ConfigError: a batch can't be shared out among the group's processes, or a section to be flipped isn't there.
+        ConfigError: a batch can't be shared out among the group's processes, a section to be flipped isn't there, or
+            SOURCE_DATE_EPOCH is no moment.
         DataError, ClipError, ClipNameError: the clips can't be used; nothing was written but the features' cache.
         TrainingError: training diverged or collapsed, or export failed.
         StorageError: the run's folder can't be written.
     """
     if not NAME.fullmatch(machine):
         raise UsageError(f"--machine {machine!r}: the name goes into the bundle; it is 1 to 32 of 0-9 A-Z a-z _ -.")
+    stated = made.stated()
     system = SYSTEMS[config.system]
     for table in system.tables:
         group.share(getattr(config, table).batch, f"{table}.batch")
@@ -94,6 +97,9 @@ def train(
         compute = structs.replace(compute, precision="float32")  # as the challenge's; dB as they are need it
     numerics = (compute.threads, compute.precision, compute.compile, kind)
     key = (train_set.fingerprint, config.seed, numerics, windows, task.scaling, config.network)
+    detected_from = (config, machine, anomalies.fingerprint if anomalies else "")
+    if group.leads:
+        moment = made.moment(folder, fingerprint(__version__, *key, *detected_from), stated)
     stages = Stages(folder, *key, group=group)
 
     def engine(stage: str, key: str) -> Engine:
@@ -116,10 +122,9 @@ def train(
     stages.stage(
         "detection",
         [path],
-        lambda _: bundles.write(path, _detection(task, system, machine)),
-        config,
-        machine,
-        anomalies.fingerprint if anomalies else "",
+        lambda _: bundles.write(path, _detection(task, system, machine, moment)),
+        *detected_from,
+        moment,
     )
     return path
 
@@ -182,7 +187,7 @@ def _export(task: Task, system: System) -> None:
         bar.advance()
 
 
-def _detection(task: Task, system: System, machine: str) -> Bundle:
+def _detection(task: Task, system: System, machine: str, moment: int) -> Bundle:
     folder, config = task.folder, task.config
     tflite = folder.tflite.read_bytes()
     model = TFLiteModel(tflite, task.scaling)
@@ -195,7 +200,7 @@ def _detection(task: Task, system: System, machine: str) -> Bundle:
         banks, kept = compact(task.train_set, embeddings, task.anomalies, model, config)
         progress.say(f"bank: {banks.said()}")
     sections, detector = detect(task.train_set, model, system, config, machine, embeddings=embeddings, kept=kept)
-    return pack(config, machine, task.train_set, task.scaling, tflite, sections, detector, cosine, banks)
+    return pack(config, machine, task.train_set, task.scaling, tflite, sections, detector, cosine, banks, moment)
 
 
 def _calibration_windows(task: Task, system: System) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -12,6 +12,7 @@ import msgspec
 
 from edge_asd import files, lock
 from edge_asd.errors import ConfigError, DataError, UsageError
+from edge_asd.manifest import Moment
 from edge_asd_trainer.config import Config, as_toml
 from edge_asd_trainer.config import read as read_config
 
@@ -36,6 +37,13 @@ class Provenance(msgspec.Struct, frozen=True):
         return data
 
 
+class Made(msgspec.Struct, frozen=True):
+    """When this run's bundle counts as made, in seconds since 1970 UTC, and the fingerprint of what it is made from."""
+
+    inputs: str
+    seconds: Moment
+
+
 class Timings(msgspec.Struct):
     """Seconds that each stage took when it last ran."""
 
@@ -55,6 +63,10 @@ class RunFolder:
     @property
     def provenance(self) -> Path:
         return self.path / "run.json"
+
+    @property
+    def made(self) -> Path:
+        return self.path / "made.json"
 
     @property
     def stages(self) -> Path:
@@ -125,7 +137,7 @@ class RunFolder:
 
     def _written_whole(self) -> list[Path]:
         """The files of which a killed training may have left a part; the names of some are patterns."""
-        of_all = [self.config, self.provenance, self.stages, self.timings, self.bundle("*")]
+        of_all = [self.config, self.provenance, self.made, self.stages, self.timings, self.bundle("*")]
         of_stages = [self.pretrained, self.network, self.onnx, self.tflite, self.checkpoint("*"), self.log("*")]
         return [*of_all, *of_stages, self.features("*"), self.features("*").with_suffix(".json")]
 
@@ -140,6 +152,10 @@ class RunFolder:
     def read_provenance(self) -> Provenance:
         """What was trained on what. Raises: ConfigError where this is no run's folder."""
         return self._read(self.provenance, Provenance)
+
+    def read_made(self) -> Made | None:
+        """When its bundle counts as made; None where no training has said it yet. Raises: ConfigError."""
+        return self._read(self.made, Made) if self.made.is_file() else None
 
     def read_timings(self) -> Timings:
         """How long each stage took; empty where nothing was trained yet."""

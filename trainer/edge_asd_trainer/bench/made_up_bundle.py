@@ -141,7 +141,8 @@ def bundle(entries: int, sections: int = 1) -> Bundle:
         path = Path(folder) / _clip_name(0, 0)
         soundfile.write(path, waveform(HEARD), config.front_end.sample_rate, subtype="PCM_16")
         train = _log_mels([path])
-        return pack(config, MACHINE, train, made.scaling, made.tflite, stated, detector, made.cosine, banks=None)
+        what = (config, MACHINE, train, made.scaling, made.tflite, stated, detector, made.cosine)
+        return pack(*what, banks=None, made=0)
 
 
 def written(folder: Path, entries: int, sections: int = 1) -> Path:
