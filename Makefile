@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench lock clean
 
 demo: .venv/ready ## the whole path on a synthetic plant: train, evaluate, export, deploy, listen
 	$(BIN)/edge-asd demo --out demo-plant
@@ -22,6 +22,9 @@ format: .venv/ready ## let the formatter have its way
 
 bench: .venv/ready ## ours beside its peers, in one run; written to docs/benchmarks.md
 	$(BIN)/python -m edge_asd_trainer.bench
+
+lock: .venv/ready ## what devices get, wheel by wheel, made anew from constraints.txt
+	$(BIN)/python -m edge_asd_tools.deploy.locking
 
 clean: ## everything that was made here, but for the environment
 	rm -rf demo-plant dist .arm64 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
