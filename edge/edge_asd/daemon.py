@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -23,6 +24,7 @@ from edge_asd.notify import Supervisor
 from edge_asd.outputs import Outputs
 from edge_asd.post import Opened, Post
 from edge_asd.settings import DeviceConfig
+from edge_asd.shadow_work import ShadowWork
 from edge_asd.site_work import SiteWork
 from edge_asd.store import FILE_NAME
 
@@ -43,6 +45,7 @@ def run(
     clock: Clock | None = None,
     ears: Ears = Ears(),  # noqa: B008 - immutable
     reread: Callable[[], DeviceConfig] | None = None,
+    shadow: Path | None = None,
     until: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Listen until the recording ends, or SIGTERM or SIGINT comes.
@@ -51,7 +54,8 @@ def run(
         config: what to listen to, and how.
         clock: the system's unless a test brings another.
         ears: who is told of what in this process.
-        reread: gives the configuration anew on SIGHUP; without it that signal changes nothing.
+        reread: gives the configuration anew on SIGHUP; without it that signal changes no setting.
+        shadow: of a bundle that scores beside, which may or may not be there; looked for now and on SIGHUP.
         until: asked after every block; it ends when that says so.
 
     Raises:
@@ -71,6 +75,11 @@ def run(
         log = stack.enter_context(Keeper(config.state / FILE_NAME, config.events))
         front_end = post.detector.front_end
         sounds = stack.enter_context(SoundKeeper(config.state / SOUNDS, config.clips, front_end))
+        beside = None
+        if shadow:
+            patient = config.capture.pace == "fast"
+            beside = ShadowWork(shadow, config.state, post, settings.in_force, clock, patient=patient)
+            stack.callback(beside.end)
         supervisor = Supervisor()
         outputs = Outputs(config, log, lambda: duty.live.status)
         duty = Duty(
@@ -81,6 +90,7 @@ def run(
             ears=ears,
             sounds=sounds,
             site=SiteWork(config.state, post, settings.post, clock, known),
+            shadow=beside,
             sinks=outputs.status,
             supervisor=supervisor,
             paced=config.capture.pace == "realtime",
@@ -110,6 +120,8 @@ def run(
                 if reread and (changed := settings.reread(reread)):
                     duty.adopt(settings.post())
                     outputs.change(changed.sinks)
+                if beside:
+                    beside.look()
             if until():
                 asked.stop.set()
 
@@ -140,6 +152,9 @@ class _Settings:
     def __init__(self, config: DeviceConfig, opened: Opened) -> None:
         self._config = config
         self._opened = opened
+
+    def in_force(self) -> DeviceConfig:
+        return self._config
 
     def post(self) -> Post:
         return self._opened.post(self._config)

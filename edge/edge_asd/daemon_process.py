@@ -15,12 +15,14 @@ from typing import NoReturn
 from edge_asd import logs
 from edge_asd.ending import guarded
 
-JSON, VERBOSE = "--json", "--verbose"
+JSON, VERBOSE, SHADOW = "--json", "--verbose", "--shadow="
 
 
-def become(config: Path, *, json: bool, verbose: bool) -> NoReturn:
-    """Go on as the daemon of this configuration."""
+def become(config: Path, *, json: bool, verbose: bool, shadow: Path | None = None) -> NoReturn:
+    """Go on as the daemon of this configuration, and of a shadow beside it."""
     flags = [flag for flag, wanted in ((JSON, json), (VERBOSE, verbose)) if wanted]
+    if shadow:
+        flags.append(f"{SHADOW}{shadow}")
     isolated = ["-I"] if sys.flags.isolated else []
     sys.stdout.flush()
     sys.stderr.flush()
@@ -53,6 +55,7 @@ def main(config: str, *flags: str) -> None:
         settings.load(Path(config)),
         ears=Ears(tell_score, tell_change, tell_recorded),
         reread=lambda: settings.load(Path(config)),
+        shadow=next((Path(flag.removeprefix(SHADOW)) for flag in flags if flag.startswith(SHADOW)), None),
     )
     end = "stopped" if summary.stopped else "end of the recording"
     progress.say(

@@ -23,6 +23,7 @@ from edge_asd.notify import Supervisor
 from edge_asd.post import Post
 from edge_asd.scoring import Score
 from edge_asd.sensor import SensorChange
+from edge_asd.shadow_work import ShadowWork
 from edge_asd.site_work import SiteWork
 from edge_asd.verdict import Change, Episode
 
@@ -92,6 +93,7 @@ class Duty:
         ears: Ears = Ears(),
         sounds: SoundKeeper | None = None,
         site: SiteWork | None = None,
+        shadow: ShadowWork | None = None,
         sinks: Callable[[], Sequence[status.SinkStatus]] = tuple,
         supervisor: Supervisor | None = None,
         paced: bool = True,
@@ -107,6 +109,7 @@ class Duty:
             ears: who is told.
             sounds: keeps the sound around alerts.
             site: commissions, where somebody asks for it.
+            shadow: scores beside, where there is a bundle for it.
             sinks: how those fare who are told of events.
             supervisor: systemd.
             paced, source_samples: as `Listener` has them.
@@ -118,6 +121,7 @@ class Duty:
         self._ears = ears
         self._sounds = sounds
         self._site = site
+        self._shadow = shadow
         self._sinks = sinks
         self._supervisor = supervisor or Supervisor({})
         self._since = iso(clock.utc_now())
@@ -138,8 +142,13 @@ class Duty:
             if block.lost or block.recording:
                 self._sounds.forget()
             self._sounds.take(block.samples)
+        scores = []
         for heard in self._listener.take(block, now):
             self._hear(heard)
+            if isinstance(heard, Score):
+                scores.append(heard)
+        if self._shadow:
+            self._shadow.take(block, scores, self._listener)
         if self._listener.windows != self._windows:
             self._windows = self._listener.windows
             self.live.show(self._listener.newest)
@@ -154,6 +163,8 @@ class Duty:
         self._listener.adopt(post)
         if self._site:
             self._site.adopt(post)
+        if self._shadow:
+            self._shadow.adopt(post)
 
     def end(self) -> None:
         """Keep what lasts as it stands, and a last status."""
@@ -241,6 +252,9 @@ class Duty:
         now = self._reported = self._clock.monotonic()
         if self._site and (post := self._site.look(self._listener.sensor.level_dbfs)):
             self._listener.adopt(post)
+            if self._shadow:
+                self._shadow.adopt(post)
+                self._shadow.look()  # it is to know these clips of the site, too
         found = self._status()
         self.live.tell(found)
         if now - self._said >= SAY_SECONDS:
@@ -288,6 +302,7 @@ class Duty:
             storage=self._log.trouble,
             unwritten=self._log.unwritten,
             sinks=tuple(self._sinks()),
+            shadow=self._shadow.digest if self._shadow else "",
             resident_mb=round(status.resident_mb(), 1),
         )
 

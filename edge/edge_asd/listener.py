@@ -56,6 +56,16 @@ class Listener:
         return self._samples / self._rate
 
     @property
+    def samples(self) -> int:
+        """The same in samples."""
+        return self._samples
+
+    @property
+    def began(self) -> int:
+        """The sample at which listening began, or began anew, see `StreamScorer`."""
+        return self._scorer.began
+
+    @property
     def windows(self) -> int:
         """How many windows were scored."""
         return self._scorer.windows_seen

@@ -7,6 +7,7 @@ before the other, which never hands int8 to XNNPACK and is up to twenty times sl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from edge_asd.front_end import LogMel
 from edge_asd.native_output import silenced
 
 WINDOWS_AT_ONCE = 32
+
+_greeted: set[str] = set()  # the runtimes that have greeted in this process
 
 Runtime = Literal["litert", "tflite-runtime"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)  # as they are preferred
@@ -96,9 +99,11 @@ class TFLiteModel:
         """
         self.name, interpreter = installed_runtime(preferred)
         try:
-            with silenced():  # the first allocation greets on standard error
+            # The first allocation greets on standard error, which later ones leave to whoever speaks meanwhile.
+            with nullcontext() if self.name in _greeted else silenced():
                 self._interpreter = interpreter(model_content=content, num_threads=threads)
                 self._interpreter.allocate_tensors()
+            _greeted.add(self.name)
             [self._input] = self._interpreter.get_input_details()
             [self._output] = self._interpreter.get_output_details()
         except SystemError as error:  # its native part was built for another NumPy

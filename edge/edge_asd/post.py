@@ -48,14 +48,28 @@ class Post:
 class Opened:
     """A bundle that is open on this device: network and site are loaded once, whatever the settings around become."""
 
-    def __init__(self, config: DeviceConfig) -> None:
-        """Read it. Raises: ConfigError, BundleError, MissingRequirement."""
-        self._bundle = bundles.read(config.bundle)
+    def __init__(
+        self, config: DeviceConfig, bundle: Bundle | None = None, detector: Detector | None = None, role: str = ""
+    ) -> None:
+        """Read it.
+
+        Args:
+            config: the settings.
+            bundle, detector: in place of those that the settings name, where they are open already.
+            role: what the bundle does here, for what is said of it.
+
+        Raises:
+            ConfigError: the bundle doesn't have the section.
+            BundleError, MissingRequirement: it can't be read or run here.
+        """
+        self._role = role or "listening"
+        self._bundle = bundle or bundles.read(config.bundle)
         self._section = config.section or _only_section(config, self._bundle)
         if self._section not in self._bundle.manifest.sections:
             known = ", ".join(sorted(self._bundle.manifest.sections))
             raise ConfigError(f"section: found {self._section!r}, which {config.bundle} doesn't have; it has {known}.")
-        self._detector = self._bundle.detector(threads=config.model.threads, runtime=config.model.runtime or None)
+        runtime = config.model.runtime or None
+        self._detector = detector or self._bundle.detector(threads=config.model.threads, runtime=runtime)
         self._known: tuple[Site | None, Detector] = (None, self._detector)
         self._fingerprint: site.Fingerprint = None  # of what is known
 
@@ -85,7 +99,7 @@ class Opened:
                 self._fingerprint = now
             except (StorageError, ClipError) as error:
                 less = "with what was learned before" if self._known[0] else "without what was learned on site"
-                progress.say(f"edge-asd: listening {less}: {error}")
+                progress.say(f"edge-asd: {self._role} {less}: {error}")
         return self._known
 
     def _joined(self, found: Site | None, config: DeviceConfig) -> tuple[Site | None, Detector]:

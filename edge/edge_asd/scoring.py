@@ -146,6 +146,8 @@ class StreamScorer:
         self._section = section
         self._samples_seen = 0
         self._windows = WindowStream(detector.front_end, detector.windows, padded=padded)
+        self.began = -(detector.front_end.n_fft // 2) if padded else 0
+        """The sample at which listening began, or began anew: windows are cut a whole number of hops behind it."""
         self._recent = _Recent(detector)
         self._all = _Total()
         self.windows_seen = 0
@@ -189,6 +191,7 @@ class StreamScorer:
         Where that is known `finish` gives the clip's score to the last bit, for its windows are the same.
         """
         self._windows = WindowStream(self._detector.front_end, self._detector.windows, padded=padded, mean=mean)
+        self.began = self._samples_seen - (self._detector.front_end.n_fft // 2 if padded else 0)
         self._recent = _Recent(self._detector)
         self._all = _Total()
 

@@ -72,6 +72,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         storage: what is wrong with the database; "" where nothing is.
         unwritten: events that wait for it.
         sinks: those that are configured.
+        shadow: digest of the bundle that scores beside this one; "" where none does.
         resident_mb: memory, MB.
     """
 
@@ -102,6 +103,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     storage: str = ""
     unwritten: int = 0
     sinks: tuple[SinkStatus, ...] = ()
+    shadow: str = ""
     resident_mb: float
 
 
@@ -213,6 +215,7 @@ def describe(status: Status, *, alive: bool) -> list[str]:
         *([f"storage    {status.storage}, {status.unwritten} events wait"] if status.storage else []),
         *(_describe_sink(sink) for sink in status.sinks),
         f"bundle     {status.bundle}",
+        *([f"shadow     {status.shadow} scores beside it: edge-asd shadow"] if status.shadow else []),
         f"memory     {status.resident_mb:.0f} MB, as of {status.updated}{clock}",
     ]
 

@@ -95,7 +95,8 @@ def test_an_installation_without_boards_says_so(tmp_path: Path) -> None:
         "WatchdogSec=60",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "RuntimeDirectory=edge-asd",
-        "ExecStart=/opt/edge-asd/current/venv/bin/python -I -m edge_asd run --config /etc/edge-asd/device.toml",
+        "ExecStart=/opt/edge-asd/current/venv/bin/python -I -m edge_asd run --config /etc/edge-asd/device.toml "
+        "--shadow /opt/edge-asd/shadow/bundle.easd",
         "WantedBy=multi-user.target",
     ],
 )
