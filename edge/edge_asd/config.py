@@ -57,7 +57,11 @@ def load(path: Path) -> DeviceConfig:
     Raises:
         ConfigError: no such file, not TOML, or a key that is missing, unknown, of the wrong type or out of range.
     """
-    text = _read(path)
+    return parse(_read(path), path)
+
+
+def parse(text: str, path: Path) -> DeviceConfig:
+    """The text of a device's configuration that lies at `path`, here or on a device. Raises: ConfigError, as `load`."""
     try:
         found = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -22,7 +22,7 @@ def atomic(path: Path) -> Iterator[Path]:
         StorageError: writing failed (disk full, read-only, no such folder); `path` is as it was.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     except OSError as error:
@@ -38,6 +38,18 @@ def atomic(path: Path) -> Iterator[Path]:
         raise unwritable(path, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing; all of them on the disk, names included.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        sync(folder.parent)
 
 
 def half_written(name: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_asd.errors import EdgeAsdError
-from edge_asd.files import unreadable, unwritable
+from edge_asd.files import make_folder, unreadable, unwritable
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def hold(path: Path, refusal: Callable[[], EdgeAsdError]) -> Iterator[None]:
         StorageError: the file can't be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         file = path.open("a")
     except OSError as error:
         raise unwritable(path, error) from error

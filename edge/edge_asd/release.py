@@ -1,10 +1,10 @@
 """A deployment as a transaction that the device runs itself, so that a lost connection or power cut does no harm.
 
-    identify -> stage -> verify -> check_site -> golden -> switch -> health -> commit -> tidy
+    identify -> check_age -> stage -> verify -> check_site -> golden -> switch -> health -> commit -> tidy
 
 At every instant `current` names a release that is whole: the old one, or the new one. Until `commit` the record
 (`release_tree`) still says the old one, and whatever ends the transaction before, `recover` brings that one back:
-at once where an error ends it, at the next deployment where the power does.
+at once where an error ends it; where the power does, at the daemon's next start (`settle`) or the next deployment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_asd import files, release_checks, release_steps
+from edge_asd import bundle, files, release_checks, release_steps
 from edge_asd.errors import DeploymentError, EdgeAsdError, StorageError
 from edge_asd.release_steps import Incoming
 from edge_asd.release_tree import (
@@ -23,6 +23,7 @@ from edge_asd.release_tree import (
     Release,
     Tree,
     begin_record,
+    bundle_of,
     leftovers,
     linked,
     locked,
@@ -30,6 +31,7 @@ from edge_asd.release_tree import (
     recover,
     relink,
 )
+from edge_asd.service import Rehearsal, Service
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +45,12 @@ class Provision:
     Attributes:
         environment: the virtual environment that its releases run in. A stand-in is lent the one of this program.
         first_config: the text of its device.toml, taken only where it has none; None where there must be one.
+        allow_older: where it takes signed bundles alone, this one may have been made before the one that runs.
     """
 
     environment: Path
     first_config: str | None = None
+    allow_older: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,68 +76,135 @@ class Installed:
         committed: it is the one that proved itself; false in the middle of a deployment, and after one broke off.
         previous: the release that a rollback goes to.
         kept: all releases that are committed, newest first.
+        shadow: the one that is tried beside, None where none is.
     """
 
     current: str | None
     committed: bool
     previous: str | None
     kept: tuple[str, ...]
+    shadow: str | None = None
 
 
 def _silent(step: str, outcome: str) -> None:
     log.debug("%s: %s", step, outcome)
 
 
-def activate(root: Path, path: Path, given: Provision, *, report: Report = _silent) -> Deployed:
+def activate(
+    root: Path, path: Path, given: Provision, *, service: Service | None = None, report: Report = _silent
+) -> Deployed:
     """Deploy the bundle at `path` on the device under `root`: once done it runs, and has proved itself.
 
     Args:
         root: "/" on a device, any folder for a stand-in.
-        path: the bundle.
+        path: the bundle; a signature lies beside it.
         given: what the device is given with it.
+        service: what listens there; a stand-in rehearses.
         report: is told each step and its outcome.
 
     Raises:
-        BundleError: the bundle can't be verified; nothing was touched.
+        BundleError: the bundle can't be verified or isn't trusted; nothing was touched.
         DeploymentError: the release was refused or rolled back, or another deployment is at work.
         StorageError: the device's disk can't be written; what ran before still runs.
     """
-    tree = Tree(root)
-    incoming = release_steps.identify(path)
+    tree, service = Tree(root), service or Rehearsal()
+    incoming = release_steps.identify(tree, path, given.environment)
     with _storage_errors(root), locked(tree):
-        record = _begin(tree, report)
-        if _runs_already(tree, record, incoming, given):
+        record = _begin(tree, service, report, given.environment)
+        if _runs_already(tree, record, incoming, given) and not service.lacks(tree):
             report("unchanged", f"{incoming.release} runs already")
             return Deployed(incoming.release, record.previous, changed=False)
-        with _or_as_before(tree, incoming.release):
-            staged = release_steps.stage(tree, incoming, given.environment)
-            report("stage", f"{incoming.release}, {len(incoming.content) / 1e6:.1f} MB")
-            after = _take_over(tree, staged, incoming, record, first_config=given.first_config, report=report)
-        release_steps.tidy(tree)
-    return Deployed(incoming.release, after.previous, changed=True)
+        return _install(tree, incoming, given, record, service, report)
 
 
-def rollback(root: Path, *, report: Report = _silent) -> Deployed:
+def rollback(root: Path, *, service: Service | None = None, report: Report = _silent) -> Deployed:
     """Go back to the previous release, past the same checks. A second rollback goes forward again.
 
     Raises:
         DeploymentError: there is no previous release, or it doesn't work any more; the current one stays.
         StorageError: the device's disk can't be written.
     """
-    tree = Tree(root)
-    if not tree.home.is_dir():
-        raise DeploymentError(f"{tree.home}: nothing was ever deployed there, so there is nothing to go back to.")
+    tree, service = _deployed_before(root, "go back to"), service or Rehearsal()
     with _storage_errors(root), locked(tree):
-        record = _begin(tree, report)
+        record = _begin(tree, service, report)
         if record.previous is None:
             runs = f"{record.current} is the only release" if record.current else "no release is committed"
             raise DeploymentError(f"{tree.home}: {runs}, so there is none to go back to; deploy another bundle.")
         release = tree.release(record.previous)
-        with _or_as_before(tree, release.id):
-            incoming = release_steps.identify(release.bundle)
-            after = _take_over(tree, release, incoming, record, first_config=None, report=report)
+        incoming = release_steps.identify(tree, release.bundle, release.environment.resolve())
+        with _or_as_before(tree, release.id, service):
+            after = _take_over(tree, release, incoming, record, service, first_config=None, report=report)
         release_steps.tidy(tree)
     return Deployed(release.id, after.previous, changed=True)
+
+
+def shadow(
+    root: Path, path: Path, given: Provision, *, service: Service | None = None, report: Report = _silent
+) -> Deployed:
+    """Let a bundle score beside the one that runs, in the same daemon, until it is promoted or dropped.
+
+    Args:
+        root: as `activate` has it.
+        path: the bundle.
+        given: of it counts whether the bundle may be older. It runs in the environment of the current release.
+        service, report: as `activate` has them.
+
+    Raises:
+        BundleError, DeploymentError, StorageError: as `activate` raises them; what runs goes on in any case.
+    """
+    tree, service = _deployed_before(root, "try a bundle beside"), service or Rehearsal()
+    with _storage_errors(root), locked(tree):
+        record = _begin(tree, service, report)
+        if record.current is None:
+            raise DeploymentError(f"{tree.home}: no release runs, so there is none to try a bundle beside; deploy one.")
+        environment = tree.release(record.current).environment.resolve()
+        incoming = release_steps.identify(tree, path, environment)
+        running = bundle.read(tree.release(record.current).bundle).manifest.machine
+        if (machine := incoming.bundle.manifest.machine) != running:
+            raise DeploymentError(f"{path}: is of a {machine}, what runs is of a {running}; they compare to nothing.")
+        if incoming.release in (record.current, record.shadow):
+            what = "runs" if incoming.release == record.current else "is tried"
+            report("unchanged", f"{incoming.release} {what} already")
+            return Deployed(record.current, record.previous, changed=False)
+        if not given.allow_older:
+            release_steps.check_age(tree, incoming, record)
+        with _or_as_before(tree, incoming.release, service):
+            staged = _stage(tree, incoming, environment, report)
+            _check(tree, staged, incoming, service, first_config=None, report=report)
+            release_steps.place(tree, staged)
+            release_steps.commit(tree, record.with_shadow(incoming.release))
+            report("commit", f"{incoming.release} is tried beside {record.current}")
+        release_steps.tidy(tree)
+        service.look_again(tree)
+    return Deployed(record.current, record.previous, changed=True)
+
+
+def promote(root: Path, *, service: Service | None = None, report: Report = _silent) -> Deployed:
+    """Let the bundle that is tried take over, past the same checks as any, in the environment that runs now.
+
+    Raises:
+        BundleError, DeploymentError, StorageError: as `activate` raises them.
+    """
+    tree, service = _deployed_before(root, "promote"), service or Rehearsal()
+    with _storage_errors(root), locked(tree):
+        record = _begin(tree, service, report)
+        tried = tree.release(_tried(tree, record))
+        environment = tree.release(record.current or tried.id).environment.resolve()
+        incoming = release_steps.identify(tree, tried.bundle, environment)
+        return _install(tree, incoming, Provision(environment, allow_older=True), record, service, report)
+
+
+def drop(root: Path, *, service: Service | None = None, report: Report = _silent) -> Deployed:
+    """End the trial of a bundle, which goes. Raises: DeploymentError, StorageError."""
+    tree, service = _deployed_before(root, "drop"), service or Rehearsal()
+    with _storage_errors(root), locked(tree):
+        record = _begin(tree, service, report)
+        tried = _tried(tree, record)
+        release_steps.commit(tree, record.with_shadow(None))
+        release_steps.tidy(tree)
+        report("commit", f"{tried} isn't tried any more; {record.current} runs")
+        service.look_again(tree)
+    return Deployed(record.current or "", record.previous, changed=True)
 
 
 def status(root: Path) -> Installed:
@@ -141,23 +212,26 @@ def status(root: Path) -> Installed:
     tree = Tree(root)
     record = read_record(tree)
     current = linked(tree.current)
-    return Installed(current, current == record.current, record.previous, record.releases)
+    return Installed(current, current == record.current, record.previous, record.releases, record.shadow)
 
 
 def plan(root: Path, path: Path, given: Provision) -> list[str]:
     """What `activate` would change, a line each; none where the release runs already. Changes nothing.
 
     Raises:
-        BundleError: the bundle can't be verified.
+        BundleError: the bundle can't be verified or isn't trusted.
         DeploymentError, ConfigError: it doesn't fit the site's settings, or those can't be.
     """
     tree = Tree(root)
-    incoming = release_steps.identify(path)
+    incoming = release_steps.identify(tree, path, given.environment)
     record = read_record(tree)
     after = record.with_current(incoming.release)
-    changes = [f"remove {path}, left over from a deployment that broke off" for path in leftovers(tree)]
+    gone = leftovers(tree, given.environment)
+    changes = [f"remove {path}, left over from a deployment that broke off" for path in gone]
     if _runs_already(tree, record, incoming, given):
         return changes
+    if not given.allow_older:
+        release_steps.check_age(tree, incoming, record)
     release_steps.check_site(tree, incoming.bundle, given.first_config)
     release = tree.release(incoming.release)
     if not release_steps.is_intact(release, incoming, given.environment):
@@ -168,34 +242,98 @@ def plan(root: Path, path: Path, given: Provision) -> list[str]:
         changes.append(f"switch {tree.current}: {record.current or 'nothing'} -> {after.current}")
     if after.previous != record.previous:
         changes.append(f"keep {after.previous} as {tree.previous}")
-    changes += [f"remove {tree.release(old).folder}" for old in record.releases if old not in after.releases]
-    return changes
+    return changes + [f"remove {tree.release(old).folder}" for old in record.named if old not in after.named]
+
+
+def _install(
+    tree: Tree, incoming: Incoming, given: Provision, record: Record, service: Service, report: Report
+) -> Deployed:
+    """The way of a bundle to the release that runs."""
+    if not given.allow_older:
+        release_steps.check_age(tree, incoming, record)
+    with _or_as_before(tree, incoming.release, service):
+        staged = _stage(tree, incoming, given.environment, report)
+        after = _take_over(tree, staged, incoming, record, service, first_config=given.first_config, report=report)
+    release_steps.tidy(tree)
+    if after.shadow != record.shadow:
+        service.look_again(tree)
+    return Deployed(staged.id, after.previous, changed=True)
+
+
+def _stage(tree: Tree, incoming: Incoming, environment: Path, report: Report) -> Release:
+    staged = release_steps.stage(tree, incoming, environment)
+    report("stage", f"{incoming.release}, {len(incoming.content) / 1e6:.1f} MB")
+    return staged
 
 
 def _take_over(
-    tree: Tree, staged: Release, incoming: Incoming, record: Record, *, first_config: str | None, report: Report
+    tree: Tree,
+    staged: Release,
+    incoming: Incoming,
+    record: Record,
+    service: Service,
+    *,
+    first_config: str | None,
+    report: Report,
 ) -> Record:
     """The way of a staged release to a committed one; give the record then."""
-    release_steps.verify(staged, incoming)
-    site = release_steps.check_site(tree, incoming.bundle, first_config)
-    report("verify", "every entry has its hash, and the site's section is there")
-    report("golden", release_checks.golden(staged, site.model.runtime))
+    _check(tree, staged, incoming, service, first_config=first_config, report=report)
     release_steps.switch(tree, staged, first_config)
     report("switch", f"{record.current or 'nothing'} -> {staged.id}")
-    report("health", f"{release_checks.health(tree, tree.release(staged.id))} scores from the daemon")
+    service.start(tree)
+    report("health", service.prove(tree, tree.release(staged.id)))
     after = record.with_current(staged.id)
+    if record.shadow and bundle_of(record.shadow) == bundle_of(staged.id):
+        after = after.with_shadow(None)
     release_steps.commit(tree, after)
     report("commit", f"{after.current} runs, " + (f"{after.previous} is kept" if after.previous else "the first one"))
     return after
 
 
-def _begin(tree: Tree, report: Report) -> Record:
+def _check(
+    tree: Tree, staged: Release, incoming: Incoming, service: Service, *, first_config: str | None, report: Report
+) -> None:
+    """All that can be known of a release before it runs."""
+    release_steps.verify(staged, incoming)
+    site = release_steps.check_site(tree, incoming.bundle, first_config)
+    signed = f", signed by {incoming.signer}" if incoming.signer else ""
+    report("verify", f"every entry has its hash, and the site's section is there{signed}")
+    service.provide(tree)
+    report("golden", release_checks.golden(staged, site.model.runtime, account=service.account))
+
+
+def _deployed_before(root: Path, to_do: str) -> Tree:
+    tree = Tree(root)
+    if not tree.home.is_dir():
+        raise DeploymentError(f"{tree.home}: nothing was ever deployed there, so there is nothing to {to_do}.")
+    return tree
+
+
+def _tried(tree: Tree, record: Record) -> str:
+    if record.shadow is None:
+        raise DeploymentError(f"{tree.home}: no bundle is tried there; begin with: edge-asd deploy --shadow.")
+    return record.shadow
+
+
+def _begin(tree: Tree, service: Service, report: Report, arriving: Path | None = None) -> Record:
     """Clear away what is left of a deployment that broke off; give what is committed."""
-    for path in recover(tree):
+    ran = linked(tree.current)
+    for path in recover(tree, arriving):
         report("recover", f"removed {path}, left over from a deployment that broke off")
-    tree.releases.mkdir(exist_ok=True)
+    _listen_again(tree, ran, service)
+    files.make_folder(tree.releases)
     begin_record(tree)
     return read_record(tree)
+
+
+def _listen_again(tree: Tree, ran: str | None, service: Service) -> None:
+    """Have what listens follow `current`, where that isn't `ran` any more."""
+    if linked(tree.current) == ran:
+        return
+    if linked(tree.current):
+        service.start(tree)
+    else:
+        service.withdraw(tree)
 
 
 def _runs_already(tree: Tree, record: Record, incoming: Incoming, given: Provision) -> bool:
@@ -207,8 +345,8 @@ def _runs_already(tree: Tree, record: Record, incoming: Incoming, given: Provisi
 
 
 @contextmanager
-def _or_as_before(tree: Tree, release: str) -> Iterator[None]:
-    """Either the block gets to its commit, or what was committed before is back.
+def _or_as_before(tree: Tree, release: str, service: Service) -> Iterator[None]:
+    """Either the block gets to its commit, or what was committed before is back, and listens.
 
     Raises:
         DeploymentError: says why, and what runs now.
@@ -222,16 +360,21 @@ def _or_as_before(tree: Tree, release: str) -> Iterator[None]:
         with _storage_errors(tree.root):
             yield
     except BaseException as error:  # Ctrl-C too: nobody has seen the new release work yet
-        switched = linked(tree.current) != ran
+        broken_off = linked(tree.current)
         recover(tree)
+        trouble = ""
         if linked(tree.current) == ran:  # else it was committed
             if not had_config:
                 tree.config.unlink(missing_ok=True)
             if ran_in and environment.readlink() != ran_in:
                 relink(environment, ran_in)
+            try:
+                _listen_again(tree, broken_off, service)
+            except EdgeAsdError as second:
+                trouble = f" It could not be started again: {second}"
         if isinstance(error, EdgeAsdError):
             kind = StorageError if isinstance(error, StorageError) else DeploymentError
-            raise kind(_refusal(tree, release, error, switched)) from error
+            raise kind(_refusal(tree, release, error, broken_off != ran) + trouble) from error
         raise
 
 

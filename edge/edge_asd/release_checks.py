@@ -32,20 +32,21 @@ class _GoldenResult(msgspec.Struct, frozen=True):
     runtime: str
 
 
-def golden(release: Release, runtime: str = "", *, seconds: float = GOLDEN_SECONDS) -> str:
+def golden(release: Release, runtime: str = "", *, seconds: float = GOLDEN_SECONDS, account: str | None = None) -> str:
     """Score the golden clip with a release's own runtime; give the outcome in words.
 
     Args:
         release: staged or in place.
         runtime: the interpreter that the site's settings ask for, "" for whichever is installed.
         seconds: how long it may take.
+        account: as whom, for a network from elsewhere is read there by native code; as ourselves by default.
 
     Raises:
         CheckFailed: the score is not the one at export, or the release doesn't run here.
     """
     wanted = ("--runtime", runtime) if runtime else ()
     command = _program(release, "bundle", "verify", str(release.bundle.absolute()), "--json", *wanted)
-    finished = child.run(command, seconds=seconds)
+    finished = child.run(command, seconds=seconds, account=account)
     if finished.code:
         raise CheckFailed(f"the golden clip did not pass: {finished.last_line}")
     try:

@@ -1,8 +1,8 @@
 """The steps of a deployment, in the order in which they happen; `release` strings them together.
 
-    identify -> stage -> verify -> check_site -> (golden) -> switch -> (health) -> commit -> tidy
+    identify -> check_age -> stage -> verify -> check_site -> (golden) -> switch -> (health) -> commit -> tidy
 
-The two in brackets ask the new release itself: `release_checks`.
+The two in brackets ask the new release itself: `release_checks`, and `service` on a device.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asd import __version__, bundle, config, files
+from edge_asd import __version__, bundle, config, files, signing
 from edge_asd.bundle import Bundle
-from edge_asd.errors import BundleError, ConfigError, DeploymentError
+from edge_asd.errors import BundleError, ConfigError, DeploymentError, SignatureError
 from edge_asd.release_tree import (
     Record,
     Release,
     Tree,
+    linked,
+    mark,
     point,
     recover,
+    release_id,
     relink,
     write_record,
 )
@@ -31,11 +34,21 @@ from edge_asd.settings import DeviceConfig
 
 @dataclass(frozen=True, eq=False)
 class Incoming:
-    """A bundle that is to be deployed: its bytes, which were verified, and the id of the release that it makes."""
+    """A bundle that is to be deployed.
+
+    Attributes:
+        release: the id of the release that it makes.
+        content: its bytes, whose hashes were verified.
+        bundle: what they say.
+        signature: as it lies beside the bundle; None where none does.
+        signer: who signed it; "" where the device doesn't ask.
+    """
 
     release: str
     content: bytes
     bundle: Bundle
+    signature: bytes | None = None
+    signer: str = ""
 
 
 class _Description(msgspec.Struct, frozen=True):
@@ -48,11 +61,66 @@ class _Description(msgspec.Struct, frozen=True):
     edge_asd: str
 
 
-def identify(path: Path) -> Incoming:
-    """Read and verify a bundle, and name the release that it makes. Raises: BundleError."""
-    content = bundle.content_of(path)
+def identify(tree: Tree, path: Path, environment: Path) -> Incoming:
+    """Read and verify a bundle, and name the release that it makes in an environment.
+
+    Where the device takes signed bundles alone, nothing is read in one before its signature was verified.
+
+    Raises:
+        SignatureError: nobody whom this device trusts signed it.
+        BundleError, StorageError: it can't be read.
+    """
+    content, signature = bundle.content_of(path), signing.read(path)
+    signer = ""
+    if os.path.lexists(tree.allowed_signers):  # a link that leads nowhere is no reason to take everything
+        signer = signing.verify(content, signature, tree.allowed_signers, str(path))
     heard = bundle.decode(content, str(path))
-    return Incoming(f"{heard.manifest.machine}-{heard.digest}", content, heard)
+    release = release_id(heard.manifest.machine, heard.digest, runtime_of(tree, environment))
+    return Incoming(release, content, heard, signature, signer)
+
+
+def check_age(tree: Tree, incoming: Incoming, record: Record) -> None:
+    """Refuse a signed bundle that is older than the one that runs: an old one was signed once, too.
+
+    Raises:
+        SignatureError: it is older, or that can't be known.
+    """
+    if not incoming.signer or not record.current:
+        return
+    try:
+        running = bundle.read(tree.release(record.current).bundle)
+    except BundleError as error:
+        raise SignatureError(
+            f"{incoming.bundle.source}: whether it is older than what runs can't be said ({error}); take it all the "
+            "same with --allow-older."
+        ) from error
+    signing.refuse_older(incoming.bundle.manifest, running.manifest)
+
+
+def runtime_of(tree: Tree, environment: Path) -> str:
+    """The id of an environment that travelled to the device; "" of one that a stand-in is lent."""
+    return environment.name if _same(environment.parent, tree.runtimes) else ""
+
+
+def trust(tree: Tree, incoming: Incoming, record: Record, *, allow_older: bool) -> str:
+    """Hold a bundle against those whose bundles this device takes; give the outcome in words.
+
+    Args:
+        tree: the device.
+        incoming: the bundle.
+        record: what runs there.
+        allow_older: it may have been made before the one that runs.
+
+    Raises:
+        SignatureError: it isn't signed by one of them, was altered since, or is older.
+    """
+    if not tree.allowed_signers.exists():
+        return ""
+    principal = signing.verify(incoming.content, incoming.signature, tree.allowed_signers, incoming.bundle.source)
+    if record.current and not allow_older:
+        running = bundle.read(tree.release(record.current).bundle)
+        signing.refuse_older(incoming.bundle.manifest, running.manifest)
+    return f"signed by {principal}"
 
 
 def stage(tree: Tree, incoming: Incoming, environment: Path) -> Release:
@@ -76,6 +144,8 @@ def stage(tree: Tree, incoming: Incoming, environment: Path) -> Release:
     staged.folder.mkdir()
     _link_environment(staged, environment)
     files.write_bytes(staged.bundle, incoming.content)
+    if incoming.signature:
+        files.write_bytes(staged.signature, incoming.signature)
     description = _Description(
         id=incoming.release,
         machine=incoming.bundle.manifest.machine,
@@ -126,15 +196,27 @@ def check_site(tree: Tree, heard: Bundle, first_config: str | None) -> DeviceCon
     return site
 
 
-def switch(tree: Tree, staged: Release, first_config: str | None) -> None:
-    """Let `current` name the release, by rename. Settings are written only where the site has none."""
+def place(tree: Tree, staged: Release) -> Release:
+    """Let a staged release take its place beside the others, by rename; give it there."""
     release = tree.release(staged.id)
     if staged.folder != release.folder:
         staged.folder.rename(release.folder)
         files.sync(tree.releases)
-    tree.state.mkdir(parents=True, exist_ok=True)
+    return release
+
+
+def switch(tree: Tree, staged: Release, first_config: str | None) -> None:
+    """Let `current` name the release, by rename. Settings are written only where the site has none.
+
+    The one that ran is `previous` before, so that `settle` finds it should the power go.
+    """
+    release = place(tree, staged)
+    files.make_folder(tree.state)
     if first_config is not None and not tree.config.exists():
         files.write_text(tree.config, first_config)
+    mark(tree.switching)
+    if (ran := linked(tree.current)) != release.id:
+        point(tree.previous, ran)
     point(tree.current, release.id)
 
 
@@ -149,20 +231,23 @@ def tidy(tree: Tree) -> None:
 
 
 def is_intact(release: Release, incoming: Incoming, environment: Path) -> bool:
-    """Whether a release still is what was deployed: its bundle byte for byte, and it runs in this environment."""
-    return _holds(release, incoming) and _runs_in(release, environment)
+    """Whether a release still is what was deployed: its files byte for byte, and it runs in this environment."""
+    signed = not incoming.signature or _holds(release.signature, incoming.signature)
+    return signed and _holds(release.bundle, incoming.content) and _runs_in(release, environment)
 
 
 def _mend(release: Release, incoming: Incoming, environment: Path) -> None:
     if not _runs_in(release, environment):
         _link_environment(release, environment)
-    if not _holds(release, incoming):
+    if not _holds(release.bundle, incoming.content):
         files.write_bytes(release.bundle, incoming.content)
+    if incoming.signature and not _holds(release.signature, incoming.signature):
+        files.write_bytes(release.signature, incoming.signature)
 
 
-def _holds(release: Release, incoming: Incoming) -> bool:
+def _holds(path: Path, content: bytes) -> bool:
     try:
-        return release.bundle.read_bytes() == incoming.content
+        return path.read_bytes() == content
     except OSError:
         return False
 

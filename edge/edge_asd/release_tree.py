@@ -1,9 +1,13 @@
 """Where things lie on a device, under one root, and how one release takes another's place.
 
-    opt/edge-asd/releases/<id>/     bundle.easd, release.json, venv: never changed once written
+    opt/edge-asd/releases/<id>/     bundle.easd, its signature, release.json, venv: never changed once written
+    opt/edge-asd/runtimes/<id>/     the virtual environments that releases run in, of a device; a stand-in has none
     opt/edge-asd/committed.json     the releases that proved themselves, newest first: the truth
-    opt/edge-asd/current, previous  links that follow that record
+    opt/edge-asd/current, previous  links that follow that record, and `shadow` while a bundle is tried beside
+    opt/edge-asd/.switching         there from before `current` is moved until the record says so too
+    opt/edge-asd/wheels, incoming   what arrived for a device, see `arrival`
     etc/edge-asd/device.toml        the site's settings
+    etc/edge-asd/allowed_signers    whose bundles it takes; anybody's where there is none
     var/lib/edge-asd/               the site's events and clips
 
 A transaction is committed by one rename, that of the record. Whatever the record doesn't know is left over from a
@@ -22,21 +26,27 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asd import files, lock
+from edge_asd import files, lock, signing
 from edge_asd.errors import DeploymentError
 
 MOST_RELEASES = 3  # current, previous and one more: each may hold a whole environment, and cards are small
 LARGEST_RECORD = 64 << 10
 
-_ID = re.compile(r"[0-9A-Za-z_-]{1,32}-[0-9a-f]{16}")
+_ID = re.compile(r"[0-9A-Za-z_-]{1,32}-(?P<bundle>[0-9a-f]{16})(?:\.(?P<runtime>[0-9a-f]{8}))?")
 _STAGING = ".staging-"
 _HEALTH = ".health-"
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is committed. Attribute `releases`: their ids, the current one first, then the previous one."""
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is committed.
+
+    Attributes:
+        releases: their ids, the current one first, then the previous one.
+        shadow: the release that is tried beside the current one; None where none is.
+    """
 
     releases: tuple[str, ...] = ()
+    shadow: str | None = None
 
     @property
     def current(self) -> str | None:
@@ -51,7 +61,16 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def with_current(self, release: str) -> Record:
         """The record after `release` took over: it first, the one that it replaced second, no more than three."""
         others = (other for other in self.releases if other != release)
-        return Record((release, *others)[:MOST_RELEASES])
+        return Record((release, *others)[:MOST_RELEASES], self.shadow)
+
+    def with_shadow(self, release: str | None) -> Record:
+        """The record with this release as shadow, or with none."""
+        return Record(self.releases, release)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All releases that it knows."""
+        return (*self.releases, self.shadow) if self.shadow and self.shadow not in self.releases else self.releases
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,11 @@ class Release:
     def bundle(self) -> Path:
         """The bundle that this release listens with."""
         return self.folder / "bundle.easd"
+
+    @property
+    def signature(self) -> Path:
+        """Who stands for that bundle; only of a signed one."""
+        return signing.path_of(self.bundle)
 
     @property
     def environment(self) -> Path:
@@ -109,6 +133,21 @@ class Tree:
         return self.home / "previous"
 
     @property
+    def shadow(self) -> Path:
+        """The link to the release that is tried beside it."""
+        return self.home / "shadow"
+
+    @property
+    def switching(self) -> Path:
+        """The mark of a switch that isn't committed: a daemon that starts and sees it has `settle` look first."""
+        return self.home / ".switching"
+
+    @property
+    def runtimes(self) -> Path:
+        """The folder of the virtual environments that travelled here."""
+        return self.home / "runtimes"
+
+    @property
     def record(self) -> Path:
         """The record of what is committed."""
         return self.home / "committed.json"
@@ -117,6 +156,11 @@ class Tree:
     def config(self) -> Path:
         """The site's settings."""
         return self.root / "etc" / "edge-asd" / "device.toml"
+
+    @property
+    def allowed_signers(self) -> Path:
+        """Whose bundles this device takes; anybody's where there is no such file."""
+        return self.config.with_name("allowed_signers")
 
     @property
     def state(self) -> Path:
@@ -142,9 +186,26 @@ class Tree:
             shutil.rmtree(folder)
 
 
+def release_id(machine: str, bundle: str, runtime: str = "") -> str:
+    """The id of a release, and so the name of its folder: whose bundle it is, and on a device in which runtime.
+
+    Args:
+        machine: the bundle's machine type.
+        bundle: its digest, 16 hexadecimal digits.
+        runtime: id of a runtime that travelled to the device; "" for the environment that a stand-in is lent.
+    """
+    return f"{machine}-{bundle}" + (f".{runtime[:8]}" if runtime else "")
+
+
 def is_release_id(text: str) -> bool:
-    """Whether a text can be a release's id, `<machine>-<16 hexadecimal digits>`, and so the name of its folder."""
+    """Whether a text can be a release's id."""
     return _ID.fullmatch(text) is not None
+
+
+def bundle_of(release: str) -> str:
+    """The digest of the bundle of a release with this id; "" where that can't be one."""
+    found = _ID.fullmatch(release)
+    return found["bundle"] if found else ""
 
 
 def read_record(tree: Tree) -> Record:
@@ -163,10 +224,12 @@ def read_record(tree: Tree) -> Record:
         return Record()
     except msgspec.DecodeError as error:
         raise _unknown(tree, f"can't be understood ({error})") from error
-    for release in record.releases:
+    for release in record.named:
         if not is_release_id(release):
             raise _unknown(tree, f"can't be understood (it names a release {release!r})")
-    return Record(tuple(release for release in record.releases if tree.release(release).folder.is_dir()))
+    there = [release for release in record.named if tree.release(release).folder.is_dir()]
+    shadow = record.shadow if record.shadow in there else None
+    return Record(tuple(release for release in record.releases if release in there), shadow)
 
 
 def write_record(tree: Tree, record: Record) -> None:
@@ -209,32 +272,54 @@ def relink(link: Path, target: Path) -> None:
     files.sync(link.parent)
 
 
-def leftovers(tree: Tree) -> list[Path]:
-    """What a transaction left behind that was broken off, and releases that were pruned from the record."""
-    kept = read_record(tree).releases
-    links = [tree.current, tree.previous, *(Release(folder.name, folder).environment for folder in _releases(tree))]
+def mark(path: Path) -> None:
+    """Make an empty file, on the disk before anything that follows."""
+    path.touch()
+    files.sync(path.parent)
+
+
+def leftovers(tree: Tree, arriving: Path | None = None) -> list[Path]:
+    """What a transaction left behind that was broken off, and releases that were pruned from the record.
+
+    Args:
+        tree: the device.
+        arriving: the environment of a release that is about to be deployed, which is none of it.
+    """
+    kept = [tree.release(release) for release in read_record(tree).named]
+    links = [tree.current, tree.previous, tree.shadow]
+    links += [Release(folder.name, folder).environment for folder in _releases(tree)]
     found = [beside for beside in map(_beside, links) if beside.is_symlink()]
     found += [*tree.home.glob(f"{_HEALTH}*"), *_half_written(tree.record), *_half_written(tree.config)]
     found += sorted(tree.releases.glob(f"{_STAGING}*"))
-    found += [folder for folder in _releases(tree) if folder.name not in kept]
-    return found
+    found += [folder for folder in _releases(tree) if folder not in [release.folder for release in kept]]
+    needed = [release.environment.resolve().name for release in kept] + ([arriving.name] if arriving else [])
+    return found + sorted(folder for folder in tree.runtimes.glob("*") if folder.name not in needed)
 
 
-def recover(tree: Tree) -> list[Path]:
+def recover(tree: Tree, arriving: Path | None = None) -> list[Path]:
     """Make the links follow the record and remove what it doesn't know; give what was removed.
 
     The links come first: a release goes when nothing names it any more.
     """
-    record = read_record(tree)
-    point(tree.current, record.current)
-    point(tree.previous, record.previous)
-    found = leftovers(tree)
+    follow(tree)
+    found = leftovers(tree, arriving)
     for path in found:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
     return found
+
+
+def follow(tree: Tree) -> None:
+    """Make the links follow the record."""
+    record = read_record(tree)
+    point(tree.current, record.current)
+    point(tree.previous, record.previous)
+    point(tree.shadow, record.shadow)
+    if tree.switching.exists():
+        tree.switching.unlink()
+        files.sync(tree.home)
 
 
 def locked(tree: Tree) -> AbstractContextManager[None]:

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 import soundfile
 
+import lost_writes
 from edge_asd import bundle, config, golden, release, release_checks, release_steps, status
 from edge_asd.errors import BundleError, CheckFailed, ConfigError, DeploymentError, StorageError
 from edge_asd.release import Provision
-from edge_asd.release_tree import Tree, locked
+from edge_asd.release_tree import Release, Tree, linked, locked
 from edge_asd.scoring import StreamScorer
 
 REAL = Path(sys.prefix)
@@ -121,7 +122,7 @@ def with_golden_score(path: Path, score: float, to: Path) -> Path:
 
 
 def release_id(path: Path) -> str:
-    return release_steps.identify(path).release
+    return f"fan-{bundle.digest(path.read_bytes())}"
 
 
 def snapshot(root: Path) -> dict[str, str]:
@@ -486,9 +487,9 @@ def test_interrupted_at_a_step(
     new = release_id(bundles[1])
     honest: Callable[..., object] = getattr(module, step)
 
-    def interrupted(*arguments: object) -> object:
+    def interrupted(*arguments: object, **named: object) -> object:
         if not before:
-            honest(*arguments)
+            honest(*arguments, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -560,3 +561,189 @@ def test_power_cut_at_any_change_of_the_file_system(
         case.deploy(bundles[deployed])
         after = snapshot(root)
         assert after == (undisturbed := undisturbed or after)
+
+
+@pytest.mark.parametrize("deployed", [0, 1], ids=["first", "second"])
+@pytest.mark.slow
+def test_writes_that_nobody_synced_are_lost(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, deployed: int
+) -> None:
+    """A power cut at any change, on a disk that forgets what wasn't synced: whole, and the next deployment finishes."""
+    device.root.mkdir()
+    for path in bundles[:deployed]:
+        device.deploy(path)
+    allowed = {path.read_bytes() for path in bundles[: deployed + 1]}
+    undisturbed = None
+    cases = tmp_path / "cases"
+    given = [device.root, tmp_path / "work", cases, bundles[deployed], device.environment, CONFIG]
+    subprocess.run([sys.executable, lost_writes.__file__, *map(str, given)], check=True, timeout=300)
+    found = sorted(cases.glob("[0-9]*"))
+    assert len(found) > 50
+    for root in found:
+        case = replace(device, root=root)
+        if deployed or case.tree.current.is_symlink():
+            assert (case.tree.current / "bundle.easd").read_bytes() in allowed, root.name
+            assert (case.tree.current / "venv" / "bin" / "python").exists(), root.name
+            assert case.tree.config.read_text() == CONFIG, root.name
+        case.deploy(bundles[deployed])
+        after = snapshot(root)
+        assert after == (undisturbed := undisturbed or after), root.name
+
+
+@dataclass
+class Recorder:
+    """A service that says what was asked of it, and where `current` led then; `sick`: what it never proves."""
+
+    sick: str = ""
+    lacking: bool = False
+    account: str | None = None
+    asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
+
+    def _note(self, what: str, tree: Tree) -> None:
+        self.asked.append((what, linked(tree.current)))
+
+    def lacks(self, tree: Tree) -> list[str]:
+        return ["start it"] if self.lacking else []
+
+    def provide(self, tree: Tree) -> None:
+        self._note("provide", tree)
+
+    def start(self, tree: Tree) -> None:
+        self._note("start", tree)
+
+    def prove(self, tree: Tree, release: Release) -> str:
+        self._note("prove", tree)
+        if release.id == self.sick:
+            raise CheckFailed("no window was scored")
+        return "scored"
+
+    def withdraw(self, tree: Tree) -> None:
+        self._note("withdraw", tree)
+
+    def look_again(self, tree: Tree) -> None:
+        self._note("look again", tree)
+
+
+def test_what_listens_follows_the_release(device: SimulatedDevice, bundles: list[Path]) -> None:
+    service = Recorder()
+    first, second = map(release_id, bundles[:2])
+    release.activate(device.root, bundles[0], device.given, service=service)
+    assert service.asked == [("provide", None), ("start", first), ("prove", first)]
+    service.asked.clear()
+    release.activate(device.root, bundles[0], device.given, service=service)
+    assert service.asked == []
+    service.lacking = True  # somebody has stopped it
+    assert release.activate(device.root, bundles[0], device.given, service=service).changed
+    assert service.asked == [("provide", first), ("start", first), ("prove", first)]
+    service.asked.clear()
+    service.sick = second
+    with pytest.raises(DeploymentError, match=rf"was rolled back: no window was scored\. Now {first} runs again"):
+        release.activate(device.root, bundles[1], device.given, service=service)
+    assert service.asked == [("provide", first), ("start", second), ("prove", second), ("start", first)]
+    assert not device.tree.switching.exists()
+
+
+def test_a_first_release_that_is_sick_leaves_nothing_that_listens(device: SimulatedDevice, bundles: list[Path]) -> None:
+    service = Recorder(sick=release_id(bundles[0]))
+    with pytest.raises(DeploymentError, match="Now no release runs"):
+        release.activate(device.root, bundles[0], device.given, service=service)
+    assert service.asked[-1] == ("withdraw", None)
+    assert not device.tree.config.exists()
+
+
+def test_what_was_killed_after_the_switch_is_put_right_by_the_next_one(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The service of the release that nobody proved still runs, and must not any more when the next one is refused."""
+    first = device.deploy(bundles[0]).current
+    with monkeypatch.context() as patch:
+        patch.setattr(release_steps, "commit", lambda *_: os._exit(9))  # killed: nothing is taken back
+        if not (child := os.fork()):
+            release.activate(device.root, bundles[1], device.given, service=Recorder())
+        os.waitpid(child, 0)
+    assert linked(device.tree.current) == release_id(bundles[1])
+    service = Recorder()
+    with pytest.raises(DeploymentError, match=r"has no bin/python.*runs as before"):
+        release.activate(device.root, bundles[2], Provision(tmp_path, CONFIG), service=service)
+    assert service.asked[0] == ("start", first)
+    assert linked(device.tree.current) == first
+
+
+def test_a_bundle_on_trial(device: SimulatedDevice, bundles: list[Path]) -> None:
+    service = Recorder()
+    with pytest.raises(DeploymentError, match="nothing was ever deployed"):
+        release.shadow(device.root, bundles[1], device.given, service=service)
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+    first, second = map(release_id, bundles[:2])
+    assert release.shadow(device.root, bundles[1], device.given, service=service).changed
+    assert service.asked == [("provide", first), ("look again", first)]
+    assert linked(device.tree.shadow) == second
+    assert release.status(device.root) == release.Installed(first, True, None, (first,), second)
+    assert not release.shadow(device.root, bundles[1], device.given, service=service).changed
+    assert not release.shadow(device.root, bundles[0], device.given, service=service).changed  # it runs
+    release.drop(device.root, service=service)
+    assert snapshot(device.root) == before
+    with pytest.raises(DeploymentError, match="no bundle is tried"):
+        release.drop(device.root, service=service)
+    with pytest.raises(DeploymentError, match="no bundle is tried"):
+        release.promote(device.root, service=service)
+
+
+def test_a_trial_lasts_while_releases_come_and_go(device: SimulatedDevice, bundles: list[Path]) -> None:
+    device.deploy(bundles[0])
+    release.shadow(device.root, bundles[4], device.given)
+    for path in bundles[1:4]:
+        device.deploy(path)
+    assert linked(device.tree.shadow) == release_id(bundles[4])
+    promoted = release.promote(device.root)
+    assert promoted == release.Deployed(release_id(bundles[4]), release_id(bundles[3]), changed=True)
+    assert release.status(device.root).shadow is None
+    assert not device.tree.shadow.is_symlink()
+    assert len(list(device.tree.releases.iterdir())) == 3
+
+
+def test_a_trial_that_is_deployed_is_none_any_more(device: SimulatedDevice, bundles: list[Path]) -> None:
+    device.deploy(bundles[0])
+    release.shadow(device.root, bundles[1], device.given)
+    device.deploy(bundles[1])
+    assert release.status(device.root).shadow is None
+
+
+def test_a_trial_that_computes_otherwise_is_refused(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path
+) -> None:
+    device.deploy(bundles[0])
+    before = snapshot(device.root)
+    environment = device.tree.release(release_id(bundles[0])).environment
+    environment.unlink()
+    environment.symlink_to(simulated(tmp_path / "broken", golden="exit 3"))
+    with pytest.raises(DeploymentError, match="was refused"):
+        release.shadow(device.root, bundles[1], device.given)
+    assert snapshot(device.root).keys() == before.keys()
+
+
+def test_a_trial_is_of_the_same_machine(device: SimulatedDevice, bundles: list[Path], tmp_path: Path) -> None:
+    device.deploy(bundles[0])
+    whole = bundle.read(bundles[1])
+    bundle.write(bundles[1], replace(whole, manifest=msgspec.structs.replace(whole.manifest, machine="pump")))
+    with pytest.raises(DeploymentError, match="is of a pump, what runs is of a fan"):
+        release.shadow(device.root, bundles[1], device.given)
+
+
+def test_runtimes_that_no_release_runs_in_are_removed(device: SimulatedDevice, bundles: list[Path]) -> None:
+    """Those that travelled to a device are its own; one that is about to be deployed is none of the leftovers."""
+    runtimes = device.tree.runtimes
+    named = {}
+    for number, path in enumerate(bundles):
+        environment = simulated(runtimes / f"{number:08x}{0:08x}")
+        named[path] = environment
+        release.activate(device.root, path, Provision(environment, CONFIG))
+    assert sorted(folder.name for folder in runtimes.iterdir()) == [f"{number:08x}{0:08x}" for number in (2, 3, 4)]
+    assert {folder.name for folder in device.tree.releases.iterdir()} == {
+        f"{release_id(path)}.{named[path].name[:8]}" for path in bundles[2:]
+    }
+    newer = simulated(runtimes / "ffffffff00000000")
+    again = release.activate(device.root, bundles[4], Provision(newer, CONFIG))
+    assert again.changed  # the same bundle in another runtime is another release
+    assert again.previous == f"{release_id(bundles[4])}.00000004"

@@ -147,7 +147,7 @@ def test_options_that_the_sites_settings_contradict(
     said = deploy(other_bundle, "--to", root, "--section", "01")
     assert said.code == 2
     assert "--section: found '01', the site's settings say '00'" in said.error
-    assert "--board changes nothing here" in deploy(tiny_bundle, "--to", root, "--board", "pi-5").error
+    assert "--board changes nothing in" in deploy(tiny_bundle, "--to", root, "--board", "pi-5").error
 
 
 def test_the_board_makes_the_first_settings(deploy: Deploy, tiny_bundle: Path, tmp_path: Path) -> None:

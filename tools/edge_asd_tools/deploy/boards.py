@@ -34,6 +34,7 @@ class Facts(Table, frozen=True):
         python: the versions that its system images come with.
         memory_mb: at least.
         cores: at least.
+        models: how such a board calls itself (`/proc/device-tree/model`), up to its revision.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Facts(Table, frozen=True):
     python: Annotated[tuple[PythonVersion, ...], Meta(min_length=1)]
     memory_mb: Annotated[int, Meta(ge=64)]
     cores: Count
+    models: tuple[str, ...] = ()
 
 
 class Microphone(Table, frozen=True):
@@ -96,7 +98,14 @@ def read(name: str, folder: Path | None = None) -> Board:
 
 def this_machine() -> str:
     """The board that stands for the machine we are on."""
-    return "x86-64" if platform.machine() in {"x86_64", "AMD64"} else "generic-aarch64"
+    return of_model("", platform.machine())
+
+
+def of_model(model: str, machine: str) -> str:
+    """The name of the board that calls itself so, or of one that stands for all with such a processor."""
+    boards = [read(name) for name in names()] if model else []
+    found = [board.board.name for board in boards if any(model.startswith(one) for one in board.board.models)]
+    return (found or ["x86-64" if machine in {"x86_64", "AMD64"} else "generic-aarch64"])[0]
 
 
 def configs_folder() -> Path:

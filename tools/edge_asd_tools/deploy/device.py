@@ -3,38 +3,89 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge_asd import config, release
+from edge_asd import bundle, config, release
 from edge_asd.release import Deployed, Provision, Report
-from edge_asd.release_tree import Tree
-from edge_asd.settings import DeviceConfig
+from edge_asd.release_tree import Record, Tree, locked, read_record
+from edge_asd_tools.deploy import boards, first_config
+from edge_asd_tools.deploy.first_config import Wishes
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of a device.
+
+    Attributes:
+        bundle: the file.
+        board: its name; None for what the device says that it is.
+        wishes: of its first settings.
+        shadow: the bundle is tried beside the one that runs.
+        accept_deaf: a daemon that runs and can't hear yet is enough.
+        allow_older: a signed bundle may be older than the one that runs.
+    """
+
+    bundle: Path = Path()
+    board: str | None = None
+    wishes: Wishes = Wishes()  # noqa: RUF009 - immutable
+    shadow: bool = False
+    accept_deaf: bool = False
+    allow_older: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an order came to.
+
+    Attributes:
+        release: that runs now, or is tried.
+        changed: false where it did already.
+        before: the release that ran; None where none did.
+    """
+
+    release: str
+    changed: bool
+    before: str | None = None
 
 
 class Device(Protocol):
     """Where a bundle goes to. The host copies and asks; the transaction is the device's own (`edge_asd.release`)."""
 
-    def settings(self) -> DeviceConfig | None:
-        """The site's settings, None where it has none yet. Raises: ConfigError."""
+    @property
+    def name(self) -> str:
+        """What it is called."""
         ...
 
-    def plan(self, bundle: Path, first_config: str | None) -> list[str]:
-        """What `activate` would change, a line each."""
+    def record(self) -> Record:
+        """What is committed there. Raises: DeploymentError ..."""
         ...
 
-    def activate(self, bundle: Path, first_config: str | None, report: Report) -> Deployed:
-        """Deploy. Raises: BundleError, DeploymentError, StorageError."""
+    def plan(self, order: Order) -> list[str]:
+        """What `deploy` would change, a line each."""
         ...
 
-    def rollback(self, report: Report) -> Deployed:
-        """Go back to the previous release. Raises: DeploymentError, StorageError."""
+    def deploy(self, order: Order, report: Report) -> Outcome:
+        """Install or update it, or give it a bundle to try. Raises: BundleError, DeploymentError, StorageError ..."""
         ...
 
-    def how_to_listen(self) -> str:
-        """The command that starts listening there."""
+    def rollback(self, order: Order, report: Report) -> Outcome:
+        """Go back to the previous release. Raises: DeploymentError, StorageError ..."""
+        ...
+
+    def promote(self, order: Order, report: Report) -> Outcome:
+        """Let the bundle that is tried take over. Raises: as `rollback`."""
+        ...
+
+    def drop(self, order: Order, report: Report) -> Outcome:
+        """End the trial of a bundle. Raises: as `rollback`."""
+        ...
+
+    def undeploy(self, *, data: bool) -> list[str]:
+        """Remove what was deployed, and what the site keeps where `data` says so; what was removed."""
         ...
 
 
@@ -45,25 +96,63 @@ class LocalDevice:
     root: Path
 
     @property
+    def name(self) -> str:
+        return str(self.root)
+
+    @property
     def config_path(self) -> Path:
         """Its device.toml."""
         return Tree(self.root).config
 
-    def settings(self) -> DeviceConfig | None:
-        return config.load(self.config_path) if self.config_path.exists() else None
+    def record(self) -> Record:
+        return read_record(Tree(self.root))
 
-    def plan(self, bundle: Path, first_config: str | None) -> list[str]:
-        return release.plan(self.root, bundle, self._given(first_config))
+    def plan(self, order: Order) -> list[str]:
+        if order.shadow:
+            return ["try the bundle beside the one that runs"]
+        return release.plan(self.root, order.bundle, self._given(order))
 
-    def activate(self, bundle: Path, first_config: str | None, report: Report) -> Deployed:
-        return release.activate(self.root, bundle, self._given(first_config), report=report)
+    def deploy(self, order: Order, report: Report) -> Outcome:
+        act = release.shadow if order.shadow else release.activate
+        before = self.record().current
+        deployed = act(self.root, order.bundle, self._given(order), report=report)
+        tried = release.status(self.root).shadow if order.shadow and deployed.changed else None
+        return Outcome(tried or deployed.current, deployed.changed, before)
 
-    def rollback(self, report: Report) -> Deployed:
-        return release.rollback(self.root, report=report)
+    def rollback(self, order: Order, report: Report) -> Outcome:
+        return _outcome(self.record().current, release.rollback(self.root, report=report))
+
+    def promote(self, order: Order, report: Report) -> Outcome:
+        return _outcome(self.record().current, release.promote(self.root, report=report))
+
+    def drop(self, order: Order, report: Report) -> Outcome:
+        return _outcome(self.record().current, release.drop(self.root, report=report))
+
+    def undeploy(self, *, data: bool) -> list[str]:
+        tree = Tree(self.root)
+        if not tree.home.is_dir():
+            return []
+        gone = [*([tree.config.parent, tree.state] if data else []), tree.home]
+        gone = [folder for folder in gone if folder.is_dir()]
+        with locked(tree):
+            for folder in gone:
+                shutil.rmtree(folder)
+        return [str(folder) for folder in gone]
 
     def how_to_listen(self) -> str:
+        """The command that starts listening there."""
         python = Tree(self.root).current / "venv" / "bin" / "python"
         return shlex.join([str(python), "-m", "edge_asd", "run", "--config", str(self.config_path)])
 
-    def _given(self, first_config: str | None) -> Provision:
-        return Provision(environment=Path(sys.prefix).resolve(), first_config=first_config)
+    def _given(self, order: Order) -> Provision:
+        board = boards.read(order.board or boards.this_machine())
+        text = None
+        if not self.config_path.exists():
+            text = first_config.compose(board, order.wishes, bundle.read(order.bundle).manifest.sections)
+        else:
+            first_config.hold_against(config.load(self.config_path), order.wishes, order.board, self.config_path)
+        return Provision(Path(sys.prefix).resolve(), text, order.allow_older)
+
+
+def _outcome(before: str | None, deployed: Deployed) -> Outcome:
+    return Outcome(deployed.current, deployed.changed, before)

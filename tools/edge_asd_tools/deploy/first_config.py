@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import tomli_w
 
+from edge_asd import progress
 from edge_asd.errors import UsageError
 from edge_asd.settings import DeviceConfig
 from edge_asd_tools.deploy.boards import Board
@@ -67,8 +68,10 @@ def compose(board: Board, wishes: Wishes, sections: Collection[str]) -> str:
     return _HEADER.format(board=board.board.name) + tomli_w.dumps(document)
 
 
-def hold_against(site: DeviceConfig, wishes: Wishes, path: Path) -> None:
+def hold_against(site: DeviceConfig, wishes: Wishes, board: str | None, path: Path) -> None:
     """Refuse wishes that a site's settings already answer otherwise: better than to leave them out in silence.
+
+    Of a board only the wheels still count, which is said.
 
     Raises:
         UsageError: naming the option, and where to mend the settings.
@@ -84,6 +87,8 @@ def hold_against(site: DeviceConfig, wishes: Wishes, path: Path) -> None:
                 f"{option}: found {str(wanted)!r}, the site's settings say {str(found or '')!r} and no deployment "
                 f"changes them; edit {path} or leave {option} out."
             )
+    if board:
+        progress.say(f"--board changes nothing in {path}, which is the site's own since its first deployment.")
 
 
 def _section(wanted: str | None, sections: Collection[str]) -> str:

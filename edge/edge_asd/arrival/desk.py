@@ -1,0 +1,194 @@
+"""Where a workstation's requests are answered, one after the other, for as long as its connection lasts.
+
+One request a line, as JSON, comes on standard input, the bytes of a file behind it. Answers go to standard output: any
+number of {"say": [step, outcome]}, then {"done": ...} or {"refused": why, "code": exit code}.
+
+    look     what this device is, and what is on it
+    expect   which files will come; how much of each is here
+    take     the rest of one of them
+    build    a virtual environment out of wheels
+    run      a step of `edge-asd release`, by the runtime that came or the one that is committed
+    remove   everything, with or without the site's data
+
+When the connection breaks, what arrived is kept, and a step of `edge-asd release` goes on alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from edge_asd.arrival import runtimes, uploads
+from edge_asd.arrival.places import LARGEST_TEXT, Places, Refused, sha256_of, text_of
+from edge_asd.arrival.runtimes import Runtime
+from edge_asd.arrival.uploads import Expected
+
+LARGEST_REQUEST = 1 << 20
+COMMAND_SECONDS = 120
+STEPS = ("activate", "rollback", "shadow", "promote", "drop")
+ACCOUNT = "edge-asd"
+UNIT_LINK = Path("/etc/systemd/system") / runtimes.UNIT
+
+
+class Desk:
+    """One visit of a workstation."""
+
+    def __init__(self, root: str, requests: IO[bytes], answers: IO[bytes]) -> None:
+        self._places = Places(root)
+        self._requests = requests
+        self._answers = answers
+        self._asked = {
+            one.__name__: one for one in (self.look, self.expect, self.take, self.build, self.run, self.remove)
+        }
+
+    def serve(self) -> None:
+        """Answer until the connection ends."""
+        while line := self._requests.readline(LARGEST_REQUEST):
+            try:
+                request = json.loads(line)
+                self._say(done=self._asked[request.pop("do")](**request))
+            except Refused as refusal:
+                self._say(refused=str(refusal), code=refusal.code)
+            except (OSError, subprocess.SubprocessError) as error:
+                where = getattr(error, "filename", None) or self._places.home
+                why = getattr(error, "strerror", None) or error
+                self._say(refused=f"{where}: {why}; free space or mend the permissions there, then again.", code=7)
+            except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+                self._say(
+                    refused=f"{error!r}: can't be understood; is edge-asd of the same version on both sides?", code=8
+                )
+
+    def look(self) -> dict[str, Any]:
+        """What this device is, and what is on it; changes nothing."""
+        places = self._places
+        return {
+            "host": socket.gethostname(),
+            "model": text_of(Path("/proc/device-tree/model")).strip("\0\n "),
+            "machine": platform.machine(),
+            "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+            "glibc": (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2],
+            "systemd": Path("/run/systemd/system").is_dir(),
+            "free": uploads.free_bytes(places),
+            "config": text_of(places.etc / "device.toml") or None,
+            "signers": (places.etc / "allowed_signers").exists(),
+            "record": text_of(places.home / "committed.json") or None,
+            "current": places.current.resolve().name if places.current.exists() else None,
+            "runtimes": sorted(path.name for path in places.runtimes.glob("[!.]*")),
+            "releases": {name: sha256_of(path) for name, path in places.bundles().items()},
+        }
+
+    def expect(self, files: Sequence[Sequence[Any]], room: int, dry: bool = False) -> dict[str, int]:
+        return uploads.expect(self._places, [Expected(*one) for one in files], room, dry=dry)
+
+    def take(self, file: Sequence[Any], begin: int) -> None:
+        uploads.take(self._places, Expected(*file), begin, self._requests)
+
+    def build(self, runtime: dict[str, Any]) -> None:
+        runtimes.build(self._places, Runtime(**runtime), lambda *said: self._say(say=said))
+
+    def run(
+        self,
+        step: str,
+        runtime: str = "",
+        bundle: str = "",
+        name: str = "",
+        signature: str | None = None,
+        first_config: str | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """A step of `edge-asd release`; what that says is passed on as it is said. Raises: Refused, with its code."""
+        if step not in STEPS or (runtime and not runtimes.ID.fullmatch(runtime)):
+            raise Refused(f"{step}: there is no such step.")
+        environment = self._places.runtimes / runtime if runtime else self._committed()
+        words = [str(environment / "bin" / "python"), "-I", "-m", "edge_asd", "release", step, "--json"]
+        words += ["--root", str(self._places.root), *options]
+        try:
+            if bundle:
+                words += ["--bundle", str(uploads.bundle(self._places, name, bundle, signature))]
+            if runtime:
+                words += ["--environment", str(environment)]
+            if first_config is not None:
+                path = self._places.incoming / "first.toml"
+                path.write_text(first_config)
+                words += ["--first-config", str(path)]
+            self._relay(words)
+        finally:
+            if bundle:  # done with, whatever came of it
+                shutil.rmtree(self._places.incoming, ignore_errors=True)
+
+    def remove(self, data: bool) -> list[str]:
+        """Everything that deployments brought, the folder by which they find their way last; what was removed."""
+        places = self._places
+        system = places.root == Path("/")
+        gone = [*([places.etc, places.state] if data else []), places.home]
+        gone = [folder for folder in gone if folder.is_dir()]
+        if not gone:
+            return []
+        with places.alone():
+            if system:
+                self._do("systemctl", "disable", "--quiet", "--now", runtimes.UNIT)
+                with suppress(FileNotFoundError):
+                    UNIT_LINK.unlink()
+                self._do("systemctl", "daemon-reload")
+            for folder in dict.fromkeys([*gone, places.home]):  # the lock made that one, if it wasn't there
+                shutil.rmtree(folder)
+        if data and system:
+            self._do("userdel", ACCOUNT)
+        return [str(folder) for folder in gone]
+
+    def _committed(self) -> Path:
+        """The environment of the release that runs, or of the one before where that one's doesn't. Raises: Refused."""
+        for link in ("current", "previous"):
+            environment = self._places.home / link / "venv"
+            command = [str(environment / "bin" / "python"), "-I", "-c", "import edge_asd.release_commands"]
+            with suppress(OSError, subprocess.SubprocessError):
+                if not subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode:
+                    return environment
+        raise Refused("nothing is deployed on this device that could do that; deploy a bundle.")
+
+    def _relay(self, words: Sequence[str]) -> None:
+        """Run a program to its end, whoever still listens: it leads a session of its own, and outlives us."""
+        with subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            assert process.stdout  # noqa: S101 - for the type checker: it was asked for
+            last = ""
+            while line := process.stdout.readline(LARGEST_TEXT):
+                try:
+                    self._say(say=json.loads(line)["say"])
+                except (ValueError, KeyError, TypeError):
+                    last = line.decode(errors="replace").strip() or last
+        if process.returncode:
+            why = last.partition("edge-asd: ")[2] or last or f"the step left with {process.returncode}"
+            raise Refused(why, process.returncode if process.returncode > 0 else 8)
+
+    def _do(self, *words: str) -> None:
+        """Run a command that may have nothing to do."""
+        subprocess.run(words, capture_output=True, timeout=COMMAND_SECONDS, check=False)
+
+    def _say(self, **answer: object) -> None:
+        with suppress(OSError):  # nobody reads it any more
+            self._answers.write(json.dumps(answer).encode() + b"\n")
+            self._answers.flush()
+
+
+def main(root: str) -> None:
+    """Answer what comes on standard input."""
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    Desk(root, sys.stdin.buffer, sys.stdout.buffer).serve()

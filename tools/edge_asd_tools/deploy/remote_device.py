@@ -1,0 +1,254 @@
+"""A device on the network. The host copies and asks; the transaction is the device's own (`edge_asd.release`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from edge_asd import config, progress
+from edge_asd.errors import DeploymentError, NotAdmitted, SignatureError, Unreachable
+from edge_asd.release import Report
+from edge_asd.release_tree import Record, Tree
+from edge_asd_tools.deploy import boards, first_config
+from edge_asd_tools.deploy.device import Order, Outcome
+from edge_asd_tools.deploy.luggage import Item, Luggage, Packer
+from edge_asd_tools.deploy.ssh import Transport
+from edge_asd_tools.deploy.visit import Facts, Visit, visit
+
+RECONNECT_SECONDS = (1.0, 2.0, 4.0, 8.0)  # after an upload broke off
+MEGABYTE = 1e6
+UNPACKED = 4  # times its size a wheel needs on the disk
+
+
+@dataclass(frozen=True)
+class RemoteDevice:
+    """A device and the way to it.
+
+    Attributes:
+        transport: the way.
+        packer: what it gets, which a fleet shares.
+        quiet: it is one of many: it draws no bar, and its board was stated for all times.
+    """
+
+    transport: Transport
+    packer: Packer = field(default_factory=Packer)
+    quiet: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.transport.name
+
+    def record(self) -> Record:
+        """What is committed there. Raises: Unreachable, DeploymentError."""
+        with visit(self.transport) as there:
+            return _committed(there.look())
+
+    def plan(self, order: Order) -> list[str]:
+        """What `deploy` would change, a line each. Nothing is sent and nothing changed.
+
+        Raises:
+            Unreachable, BundleError, UsageError, ConfigError, StorageError: as `deploy` raises them before it begins.
+        """
+        with visit(self.transport) as there:
+            facts = self._look(there)
+            packed, written = self._packed(facts, order)
+            items = _needed(facts, packed, order)
+            here = there.expect([item.expected for item in items], _room(items), dry=True)
+        if order.shadow:
+            return [f"send {_size(_missing(items, here))} MB", "try the bundle beside the one that runs"]
+        return _changes(facts, packed, items, here, written)
+
+    def deploy(self, order: Order, report: Report) -> Outcome:
+        """Install or update the device, or give it a bundle to try; an upload that breaks off is gone on with.
+
+        Raises:
+            Unreachable: the device can't be reached, or the connection broke; it finishes what it had begun by itself.
+            BundleError, UsageError, ConfigError, StorageError: before anything was changed.
+            DeploymentError: the device refused or took it back.
+        """
+        with self._supplied(order, report) as supplied:
+            return _carried_out(supplied, order, report)
+
+    def rollback(self, order: Order, report: Report) -> Outcome:
+        """Go back to the release before. Raises: Unreachable, DeploymentError."""
+        return self._step("rollback", order, report)
+
+    def promote(self, order: Order, report: Report) -> Outcome:
+        """Let the bundle that is tried take over. Raises: Unreachable, DeploymentError."""
+        return self._step("promote", order, report)
+
+    def drop(self, order: Order, report: Report) -> Outcome:
+        """End the trial of a bundle. Raises: Unreachable, DeploymentError."""
+        return self._step("drop", order, report)
+
+    def undeploy(self, *, data: bool) -> list[str]:
+        """Remove what was deployed, and what the site keeps where `data` says so. Raises: Unreachable, StorageError."""
+        with visit(self.transport) as there:
+            return there.remove(data=data)
+
+    def _step(self, step: str, order: Order, report: Report) -> Outcome:
+        with visit(self.transport) as there:
+            before = self._look(there)
+            there.run(step, report, options=_options(order, "--accept-deaf") if step != "drop" else ())
+            after = there.look()
+        return Outcome(after.current or "", changed=True, before=_committed(before).current)
+
+    @contextmanager
+    def _supplied(self, order: Order, report: Report) -> Iterator[_Supplied]:
+        """A visit in which all is there that it takes; connected to again where the upload broke off."""
+        waits: Iterator[float] | None = None  # what can't be reached at all isn't waited for
+        while True:
+            with ExitStack() as stack:
+                try:
+                    there = stack.enter_context(visit(self.transport))
+                    facts = self._look(there)
+                    report("connect", f"{facts.model or facts.machine}, Python {facts.python}, called {facts.host}")
+                    packed, written = self._packed(facts, order)
+                    waits = waits or iter(RECONNECT_SECONDS)
+                    self._send(there, _needed(facts, packed, order), report)
+                except Unreachable as error:
+                    if isinstance(error, NotAdmitted) or (seconds := next(waits or iter(()), None)) is None:
+                        raise
+                    report("reconnect", f"in {seconds:g} s: {error}")
+                    time.sleep(seconds)
+                    continue
+                yield _Supplied(there, facts, packed, written)
+                return
+
+    def _look(self, there: Visit) -> Facts:
+        facts = there.look()
+        if not facts.systemd and self.transport.root == "/":
+            raise DeploymentError(f"{self.name}: has no systemd, which starts the daemon there; use a system that has.")
+        return facts
+
+    def _packed(self, facts: Facts, order: Order) -> tuple[Luggage, str | None]:
+        """What it gets, and the text of its first settings where it has none."""
+        board = boards.read(order.board or boards.of_model(facts.model, facts.machine))
+        one = self.packer.parcel(order.bundle)
+        if facts.signers and not one.signature:
+            raise SignatureError(
+                f"{order.bundle}: not signed, and {self.name} takes signed bundles alone; sign it: "
+                f"edge-asd bundle sign {order.bundle} --key ~/.ssh/id_ed25519"
+            )
+        written = self._first_config(facts, order, board, sorted(one.bundle.manifest.sections))
+        return self.packer.pack(one, board, facts.machine, facts.python), written
+
+    def _first_config(self, facts: Facts, order: Order, board: boards.Board, sections: Sequence[str]) -> str | None:
+        if facts.config is None:
+            return first_config.compose(board, order.wishes, sections)
+        path = Tree(Path(self.transport.root)).config
+        stated = None if self.quiet else order.board
+        first_config.hold_against(config.parse(facts.config, path), order.wishes, stated, path)
+        return None
+
+    def _send(self, there: Visit, items: Sequence[Item], report: Report) -> None:
+        here = there.expect([item.expected for item in items], _room(items))
+        missing, total = _missing(items, here), sum(item.size for item in items)
+        if not missing:
+            report("send", f"nothing: all {_size(total)} MB are there")
+            return
+        begun = any(0 < here[item.sha256] < item.size for item in items)
+        with nullcontext() if self.quiet else progress.bar(f"{self.name}, kB", missing // 1000) as bar:
+            sent = 0
+
+            def advance(piece: int) -> None:
+                nonlocal sent
+                if bar:
+                    bar.advance((sent + piece) // 1000 - sent // 1000)
+                sent += piece
+
+            for item in items:
+                if here[item.sha256] < item.size:
+                    with item.opened() as content:
+                        there.take(item.expected, here[item.sha256], content, advance)
+        rest = ", on from where an upload broke off" if begun else ""
+        report("send", f"{_size(missing)} MB of {_size(total)}{rest}")
+
+
+@dataclass(frozen=True)
+class _Supplied:
+    """A visit to a device that has all it takes, and the text of its first settings where it has none."""
+
+    there: Visit
+    facts: Facts
+    packed: Luggage
+    written: str | None
+
+
+def _carried_out(supplied: _Supplied, order: Order, report: Report) -> Outcome:
+    """The device's own part."""
+    there, packed = supplied.there, supplied.packed
+    steps: set[str] = set()
+
+    def passed_on(step: str, outcome: str) -> None:
+        steps.add(step)
+        report(step, outcome)
+
+    one = packed.parcel
+    parcel = {"name": one.name, "bundle": one.sha256, "signature": one.signature}
+    if order.shadow:
+        there.run("shadow", passed_on, **parcel, options=_options(order, "--allow-older"))
+    else:
+        there.build(packed.runtime, passed_on)
+        options = _options(order, "--accept-deaf", "--allow-older")
+        runtime = packed.runtime_id
+        there.run("activate", passed_on, runtime=runtime, first_config=supplied.written, options=options, **parcel)
+    return Outcome(packed.release, "unchanged" not in steps, _committed(supplied.facts).current)
+
+
+def _options(order: Order, *known: str) -> list[str]:
+    wanted = {"--accept-deaf": order.accept_deaf, "--allow-older": order.allow_older}
+    return [option for option in known if wanted[option]]
+
+
+def _needed(facts: Facts, packed: Luggage, order: Order) -> tuple[Item, ...]:
+    """What the device needs of it: of a runtime that it has, and of one for a shadow, nothing."""
+    return packed.parcel.items if order.shadow or packed.runtime_id in facts.runtimes else packed.items
+
+
+def _changes(
+    facts: Facts, packed: Luggage, items: Sequence[Item], here: dict[str, int], written: str | None
+) -> list[str]:
+    """What is different between what is there and what would be."""
+    record = _committed(facts)
+    after = record.with_current(packed.release)
+    changes = []
+    if wheels := [item for item in items if item.kind == "wheel"]:
+        changes.append(f"send {_size(_missing(wheels, here))} MB of wheels")
+        changes.append(f"make the environment {packed.runtime_id}, {len(wheels)} packages")
+    if missing := _missing(packed.parcel.items, here):
+        changes.append(f"send the bundle, {_size(missing)} MB")
+    if written is not None:
+        changes.append("write /etc/edge-asd/device.toml, the site's own from then on")
+    if record.current is None:
+        changes.append("make the account edge-asd, and enable edge-asd.service")
+    if after.current != record.current:
+        changes.append(f"switch from {record.current or 'nothing'} to {after.current}, and start it")
+    return changes + [f"remove {old}" for old in record.named if old not in after.named]
+
+
+def _committed(facts: Facts) -> Record:
+    """The device's record. Raises: DeploymentError."""
+    try:
+        return msgspec.json.decode(facts.record, type=Record) if facts.record else Record()
+    except msgspec.DecodeError as error:
+        raise DeploymentError(f"{facts.host}: its committed.json can't be understood ({error}).") from error
+
+
+def _missing(items: Sequence[Item], here: dict[str, int]) -> int:
+    return sum(item.size - here[item.sha256] for item in items)
+
+
+def _room(items: Sequence[Item]) -> int:
+    """Bytes that these need beside themselves when they are unpacked."""
+    return UNPACKED * sum(item.size for item in items if item.kind == "wheel")
+
+
+def _size(size: int) -> str:
+    return f"{size / MEGABYTE:.1f}"
