@@ -79,16 +79,13 @@ def arm64(folder: Path, constraints: Path) -> Arm64:
         MissingRequirement: a program isn't installed here, or the packages can't be had.
         StorageError: the folder can't be written.
     """
-    for program in (EMULATOR, "apt-get", "dpkg-deb", "tar"):
-        if not shutil.which(program):
-            raise MissingRequirement(f"an arm64 userland needs {program}, which isn't installed here.")
-    if not KEYRING.is_file():
-        raise MissingRequirement(f"an arm64 userland needs {KEYRING} (package debian-archive-keyring).")
+    if not shutil.which(EMULATOR):
+        raise MissingRequirement(f"an arm64 userland needs {EMULATOR}, which isn't installed here.")
     if not constraints.is_file():
         raise MissingRequirement(f"an arm64 userland needs {constraints}; run this in the project's folder.")
     wanted = [one for one in requires("edge-asd") or [] if "extra ==" not in one]
     pinned = hashlib.sha256("\n".join([constraints.read_text(), *wanted]).encode()).hexdigest()[:16]
-    root = made(folder / "-".join([SUITE, *PACKAGES]), _unpack_debian)
+    root = made(folder / "-".join([SUITE, *PACKAGES]), lambda into: unpack_debian(into, SUITE, PACKAGES))
     packages = made(folder / f"packages-{pinned}", lambda into: _unpack_wheels(into, wanted, constraints))
     return Arm64(root, packages)
 
@@ -110,15 +107,32 @@ def made(place: Path, make: Callable[[Path], None]) -> Path:
     return place
 
 
-def _unpack_debian(into: Path) -> None:
-    """Resolved, fetched and verified by apt, which is told that it knows nothing and runs on arm64."""
+def unpack_debian(into: Path, suite: str, packages: Sequence[str], architecture: str = "arm64") -> None:
+    """Debian packages and all that they need, side by side in a folder, and none of them configured.
+
+    Resolved, fetched and verified by apt, which is told that it knows nothing and runs on that architecture.
+
+    Args:
+        into: a folder beside which there may be others, as `made` gives it.
+        suite: the release of Debian by its name.
+        packages: their names there.
+        architecture: Debian's name of it.
+
+    Raises:
+        MissingRequirement: a program isn't installed here, or the packages can't be had.
+    """
+    for program in ("apt-get", "dpkg-deb", "tar"):
+        if not shutil.which(program):
+            raise MissingRequirement(f"an arm64 userland needs {program}, which isn't installed here.")
+    if not KEYRING.is_file():
+        raise MissingRequirement(f"an arm64 userland needs {KEYRING} (package debian-archive-keyring).")
     state = into.parent / "apt"
     for part in ("lists/partial", "cache/archives/partial"):
         (state / part).mkdir(parents=True)
     (state / "status").touch()
     sites = _run("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages").split("\n")
     mirror = next((site for site in sites if not site.rstrip("/").endswith("-security")), sites[0])
-    (state / "sources.list").write_text(f"deb [arch=arm64 signed-by={KEYRING}] {mirror} {SUITE} main\n")
+    (state / "sources.list").write_text(f"deb [arch={architecture} signed-by={KEYRING}] {mirror} {suite} main\n")
     settings = {
         "Dir::State": state,
         "Dir::State::lists": state / "lists",
@@ -127,8 +141,8 @@ def _unpack_debian(into: Path) -> None:
         "Dir::Etc::sourcelist": state / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferencesparts": "/dev/null",
-        "APT::Architecture": "arm64",
-        "APT::Architectures": "arm64",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",
         "APT::Update::Error-Mode": "any",  # else a mirror that can't be reached is only warned of
@@ -137,7 +151,7 @@ def _unpack_debian(into: Path) -> None:
     }
     apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in settings.items())]
     _run(*apt, "update")
-    _run(*apt, "--yes", "--download-only", "install", *PACKAGES)
+    _run(*apt, "--yes", "--download-only", "install", *packages)
     for name in ("bin", "sbin", "lib"):  # else a package that still unpacks to /lib would make a folder of it
         (into / "usr" / name).mkdir(parents=True)
         (into / name).symlink_to(f"usr/{name}")
