@@ -10,32 +10,17 @@ at once where an error ends it; where the power does, at the daemon's next start
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_asd import bundle, files, release_checks, release_steps
-from edge_asd.errors import DeploymentError, EdgeAsdError, StorageError
+from edge_asd import bundle, release_steps
+from edge_asd.errors import DeploymentError
 from edge_asd.release_steps import Incoming
-from edge_asd.release_tree import (
-    Record,
-    Release,
-    Tree,
-    begin_record,
-    bundle_of,
-    leftovers,
-    linked,
-    locked,
-    read_record,
-    recover,
-    relink,
-)
+from edge_asd.release_tree import Record, Tree, leftovers, linked, locked, read_record
 from edge_asd.service import Rehearsal, Service
+from edge_asd.transaction import Report, begin, check, or_as_before, stage, storage_errors, take_over
 
 log = logging.getLogger(__name__)
-
-Report = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -109,8 +94,8 @@ def activate(
     """
     tree, service = Tree(root), service or Rehearsal()
     incoming = release_steps.identify(tree, path, given.environment)
-    with _storage_errors(root), locked(tree):
-        record = _begin(tree, service, report, given.environment)
+    with storage_errors(root), locked(tree):
+        record = begin(tree, service, report, given.environment)
         if _runs_already(tree, record, incoming, given) and not service.lacks(tree):
             report("unchanged", f"{incoming.release} runs already")
             return Deployed(incoming.release, record.previous, changed=False)
@@ -125,15 +110,15 @@ def rollback(root: Path, *, service: Service | None = None, report: Report = _si
         StorageError: the device's disk can't be written.
     """
     tree, service = _deployed_before(root, "go back to"), service or Rehearsal()
-    with _storage_errors(root), locked(tree):
-        record = _begin(tree, service, report)
+    with storage_errors(root), locked(tree):
+        record = begin(tree, service, report)
         if record.previous is None:
             runs = f"{record.current} is the only release" if record.current else "no release is committed"
             raise DeploymentError(f"{tree.home}: {runs}, so there is none to go back to; deploy another bundle.")
         release = tree.release(record.previous)
         incoming = release_steps.identify(tree, release.bundle, release.environment.resolve())
-        with _or_as_before(tree, release.id, service):
-            after = _take_over(tree, release, incoming, record, service, first_config=None, report=report)
+        with or_as_before(tree, release.id, service):
+            after = take_over(tree, release, incoming, record, service, first_config=None, report=report)
         release_steps.tidy(tree)
     return Deployed(release.id, after.previous, changed=True)
 
@@ -153,8 +138,8 @@ def shadow(
         BundleError, DeploymentError, StorageError: as `activate` raises them; what runs goes on in any case.
     """
     tree, service = _deployed_before(root, "try a bundle beside"), service or Rehearsal()
-    with _storage_errors(root), locked(tree):
-        record = _begin(tree, service, report)
+    with storage_errors(root), locked(tree):
+        record = begin(tree, service, report)
         if record.current is None:
             raise DeploymentError(f"{tree.home}: no release runs, so there is none to try a bundle beside; deploy one.")
         environment = tree.release(record.current).environment.resolve()
@@ -168,9 +153,9 @@ def shadow(
             return Deployed(record.current, record.previous, changed=False)
         if not given.allow_older:
             release_steps.check_age(tree, incoming, record)
-        with _or_as_before(tree, incoming.release, service):
-            staged = _stage(tree, incoming, environment, report)
-            _check(tree, staged, incoming, service, first_config=None, report=report)
+        with or_as_before(tree, incoming.release, service):
+            staged = stage(tree, incoming, environment, report)
+            check(tree, staged, incoming, service, first_config=None, report=report)
             release_steps.place(tree, staged)
             release_steps.commit(tree, record.with_shadow(incoming.release))
             report("commit", f"{incoming.release} is tried beside {record.current}")
@@ -186,8 +171,8 @@ def promote(root: Path, *, service: Service | None = None, report: Report = _sil
         BundleError, DeploymentError, StorageError: as `activate` raises them.
     """
     tree, service = _deployed_before(root, "promote"), service or Rehearsal()
-    with _storage_errors(root), locked(tree):
-        record = _begin(tree, service, report)
+    with storage_errors(root), locked(tree):
+        record = begin(tree, service, report)
         tried = tree.release(_tried(tree, record))
         environment = tree.release(record.current or tried.id).environment.resolve()
         incoming = release_steps.identify(tree, tried.bundle, environment)
@@ -197,8 +182,8 @@ def promote(root: Path, *, service: Service | None = None, report: Report = _sil
 def drop(root: Path, *, service: Service | None = None, report: Report = _silent) -> Deployed:
     """End the trial of a bundle, which goes. Raises: DeploymentError, StorageError."""
     tree, service = _deployed_before(root, "drop"), service or Rehearsal()
-    with _storage_errors(root), locked(tree):
-        record = _begin(tree, service, report)
+    with storage_errors(root), locked(tree):
+        record = begin(tree, service, report)
         tried = _tried(tree, record)
         release_steps.commit(tree, record.with_shadow(None))
         release_steps.tidy(tree)
@@ -251,55 +236,13 @@ def _install(
     """The way of a bundle to the release that runs."""
     if not given.allow_older:
         release_steps.check_age(tree, incoming, record)
-    with _or_as_before(tree, incoming.release, service):
-        staged = _stage(tree, incoming, given.environment, report)
-        after = _take_over(tree, staged, incoming, record, service, first_config=given.first_config, report=report)
+    with or_as_before(tree, incoming.release, service):
+        staged = stage(tree, incoming, given.environment, report)
+        after = take_over(tree, staged, incoming, record, service, first_config=given.first_config, report=report)
     release_steps.tidy(tree)
     if after.shadow != record.shadow:
         service.look_again(tree)
     return Deployed(staged.id, after.previous, changed=True)
-
-
-def _stage(tree: Tree, incoming: Incoming, environment: Path, report: Report) -> Release:
-    staged = release_steps.stage(tree, incoming, environment)
-    report("stage", f"{incoming.release}, {len(incoming.content) / 1e6:.1f} MB")
-    return staged
-
-
-def _take_over(
-    tree: Tree,
-    staged: Release,
-    incoming: Incoming,
-    record: Record,
-    service: Service,
-    *,
-    first_config: str | None,
-    report: Report,
-) -> Record:
-    """The way of a staged release to a committed one; give the record then."""
-    _check(tree, staged, incoming, service, first_config=first_config, report=report)
-    release_steps.switch(tree, staged, first_config)
-    report("switch", f"{record.current or 'nothing'} -> {staged.id}")
-    service.start(tree)
-    report("health", service.prove(tree, tree.release(staged.id)))
-    after = record.with_current(staged.id)
-    if record.shadow and bundle_of(record.shadow) == bundle_of(staged.id):
-        after = after.with_shadow(None)
-    release_steps.commit(tree, after)
-    report("commit", f"{after.current} runs, " + (f"{after.previous} is kept" if after.previous else "the first one"))
-    return after
-
-
-def _check(
-    tree: Tree, staged: Release, incoming: Incoming, service: Service, *, first_config: str | None, report: Report
-) -> None:
-    """All that can be known of a release before it runs."""
-    release_steps.verify(staged, incoming)
-    site = release_steps.check_site(tree, incoming.bundle, first_config)
-    signed = f", signed by {incoming.signer}" if incoming.signer else ""
-    report("verify", f"every entry has its hash, and the site's section is there{signed}")
-    service.provide(tree)
-    report("golden", release_checks.golden(staged, site.model.runtime, account=service.account))
 
 
 def _deployed_before(root: Path, to_do: str) -> Tree:
@@ -315,80 +258,9 @@ def _tried(tree: Tree, record: Record) -> str:
     return record.shadow
 
 
-def _begin(tree: Tree, service: Service, report: Report, arriving: Path | None = None) -> Record:
-    """Clear away what is left of a deployment that broke off; give what is committed."""
-    ran = linked(tree.current)
-    for path in recover(tree, arriving):
-        report("recover", f"removed {path}, left over from a deployment that broke off")
-    _listen_again(tree, ran, service)
-    files.make_folder(tree.releases)
-    begin_record(tree)
-    return read_record(tree)
-
-
-def _listen_again(tree: Tree, ran: str | None, service: Service) -> None:
-    """Have what listens follow `current`, where that isn't `ran` any more."""
-    if linked(tree.current) == ran:
-        return
-    if linked(tree.current):
-        service.start(tree)
-    else:
-        service.withdraw(tree)
-
-
 def _runs_already(tree: Tree, record: Record, incoming: Incoming, given: Provision) -> bool:
     return (
         record.current == incoming.release
         and tree.config.exists()
         and release_steps.is_intact(tree.release(incoming.release), incoming, given.environment)
     )
-
-
-@contextmanager
-def _or_as_before(tree: Tree, release: str, service: Service) -> Iterator[None]:
-    """Either the block gets to its commit, or what was committed before is back, and listens.
-
-    Raises:
-        DeploymentError: says why, and what runs now.
-        StorageError: the same, where the reason is the disk.
-    """
-    ran = linked(tree.current)
-    had_config = tree.config.exists()
-    environment = tree.release(release).environment
-    ran_in = environment.readlink() if environment.is_symlink() else None
-    try:
-        with _storage_errors(tree.root):
-            yield
-    except BaseException as error:  # Ctrl-C too: nobody has seen the new release work yet
-        broken_off = linked(tree.current)
-        recover(tree)
-        trouble = ""
-        if linked(tree.current) == ran:  # else it was committed
-            if not had_config:
-                tree.config.unlink(missing_ok=True)
-            if ran_in and environment.readlink() != ran_in:
-                relink(environment, ran_in)
-            try:
-                _listen_again(tree, broken_off, service)
-            except EdgeAsdError as second:
-                trouble = f" It could not be started again: {second}"
-        if isinstance(error, EdgeAsdError):
-            kind = StorageError if isinstance(error, StorageError) else DeploymentError
-            raise kind(_refusal(tree, release, error, broken_off != ran) + trouble) from error
-        raise
-
-
-def _refusal(tree: Tree, release: str, error: EdgeAsdError, switched: bool) -> str:
-    current = linked(tree.current)
-    runs = f"{current} runs" if current else "no release runs"
-    how, since = ("was rolled back", "again") if switched else ("was refused", "as before")
-    return f"{release} {how}: {str(error).rstrip('.')}. Now {runs}{f' {since}' if current else ''}."
-
-
-@contextmanager
-def _storage_errors(root: Path) -> Iterator[None]:
-    """A disk that is full or read-only, as our own error. Raises: StorageError."""
-    try:
-        yield
-    except OSError as error:
-        raise files.unwritable(Path(error.filename or root), error) from error

@@ -22,6 +22,7 @@ from edge_asd.errors import BundleError, CheckFailed, ConfigError, DeploymentErr
 from edge_asd.release import Provision
 from edge_asd.release_tree import Release, Tree, linked, locked
 from edge_asd.scoring import StreamScorer
+from edge_asd.transaction import Report
 
 REAL = Path(sys.prefix)
 
@@ -57,7 +58,7 @@ class SimulatedDevice:
     def tree(self) -> Tree:
         return Tree(self.root)
 
-    def deploy(self, path: Path, report: release.Report | None = None) -> release.Deployed:
+    def deploy(self, path: Path, report: Report | None = None) -> release.Deployed:
         return release.activate(self.root, path, self.given, report=report or (lambda step, outcome: None))
 
     @property

@@ -107,12 +107,18 @@ def test_a_broken_bundle_leaves_with_its_own_code(deploy: Deploy, tmp_path: Path
     assert not (tmp_path / "device").exists()
 
 
-@pytest.mark.parametrize("bundle_first", [True, False])
-def test_a_host_is_not_for_this_version(deploy: Deploy, tiny_bundle: Path, bundle_first: bool) -> None:
-    said = deploy(tiny_bundle, "pi@shop-floor-7") if bundle_first else deploy("pi@shop-floor-7", "--rollback")
-    assert said.code == 2
-    assert "pi@shop-floor-7: deployment over SSH is not in this version" in said.error
-    assert "--to DIR" in said.error
+@pytest.mark.parametrize("words", [["BUNDLE", "pi@shop-floor-7"], ["shop-floor-7", "--rollback"]])
+def test_a_host_that_can_not_be_reached(
+    deploy: Deploy, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'ssh: connect to host shop-floor-7 port 22: No route to host' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("EDGE_ASD_SSH", str(ssh))
+    said = deploy(*(tiny_bundle if word == "BUNDLE" else word for word in words))
+    assert said.code == 12
+    assert "shop-floor-7: can't be reached (ssh: connect to host shop-floor-7 port 22: No route to host)" in said.error
+    assert said.error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

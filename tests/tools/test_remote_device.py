@@ -365,7 +365,7 @@ def test_a_part_that_rotted_is_sent_again(bare: Site, tiny_bundle: Path, monkeyp
         bare.deploy(tiny_bundle)
     until(lambda: not bare.processes())
     [part] = (bare.tree.home / "incoming").glob("*.part")
-    part.write_bytes(b"\0" * part.stat().st_size)
+    part.write_bytes(b"\0" * max(1, part.stat().st_size))
     with pytest.raises(DeploymentError, match="is not what was sent"):
         bare.deploy(tiny_bundle)
     assert bare.deploy(tiny_bundle).changed

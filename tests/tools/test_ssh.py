@@ -101,6 +101,19 @@ def test_what_stands_in_the_way_there(said: str, expected: str) -> None:
     assert expected in str(error)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sudo: unknown user edge-asd\n",
+        "runuser: failed to execute /opt/edge-asd/current/venv/bin/python: No such file or directory\n",
+    ],
+)
+def test_a_device_with_nothing_on_it_is_not_asked(said: str) -> None:
+    error = Ssh("pi@shop-floor-7").explain(1, said)
+    assert isinstance(error, DeploymentError)
+    assert "nothing is deployed there: edge-asd deploy fan.easd pi@shop-floor-7" in str(error)
+
+
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=true", "a b", "pi@-x", "pi@host;true", "pi@host\n", "@host"])
 def test_a_target_is_no_option_and_no_command(name: str) -> None:
     with pytest.raises(UsageError, match="is no device; expected USER@HOST"):

@@ -13,7 +13,7 @@ from edge_asd.cli import CommandLine
 from edge_asd.errors import UsageError
 
 if TYPE_CHECKING:
-    from edge_asd.release import Report
+    from edge_asd.transaction import Report
     from edge_asd_tools.deploy.device import Device, Order, Outcome
 
 
@@ -79,8 +79,9 @@ def deploy(
     from edge_asd_tools.deploy.first_config import Wishes
 
     wishes = Wishes(section, wav, pace.value if pace else None)
-    if target is None and bundle and "@" in bundle.name and not bundle.exists():
-        bundle, target = None, str(bundle)
+    named = bundle and bundle.suffix != ".easd" and not bundle.exists() and str(bundle)
+    if target is None and named and (rollback or "@" in named):
+        bundle, target = None, named
     if fleet:
         if bundle is None or target or to or board or wishes != Wishes() or (rollback and (shadow or dry_run)):
             raise UsageError(

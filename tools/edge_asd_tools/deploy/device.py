@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_asd import bundle, config, release
-from edge_asd.release import Deployed, Provision, Report
+from edge_asd.release import Deployed, Provision
 from edge_asd.release_tree import Record, Tree, locked, read_record
+from edge_asd.transaction import Report
 from edge_asd_tools.deploy import boards, first_config
 from edge_asd_tools.deploy.first_config import Wishes
 

@@ -12,8 +12,8 @@ import msgspec
 
 from edge_asd import config, progress
 from edge_asd.errors import DeploymentError, NotAdmitted, SignatureError, Unreachable
-from edge_asd.release import Report
 from edge_asd.release_tree import Record, Tree
+from edge_asd.transaction import Report
 from edge_asd_tools.deploy import boards, first_config
 from edge_asd_tools.deploy.device import Order, Outcome
 from edge_asd_tools.deploy.luggage import Item, Luggage, Packer
@@ -192,14 +192,16 @@ def _carried_out(supplied: _Supplied, order: Order, report: Report) -> Outcome:
 
     one = packed.parcel
     parcel = {"name": one.name, "bundle": one.sha256, "signature": one.signature}
+    release: str | None = packed.release
     if order.shadow:
         there.run("shadow", passed_on, **parcel, options=_options(order, "--allow-older"))
+        release = _committed(there.look()).shadow  # in the runtime that is there
     else:
         there.build(packed.runtime, passed_on)
         options = _options(order, "--accept-deaf", "--allow-older")
         runtime = packed.runtime_id
         there.run("activate", passed_on, runtime=runtime, first_config=supplied.written, options=options, **parcel)
-    return Outcome(packed.release, "unchanged" not in steps, _committed(supplied.facts).current)
+    return Outcome(release or packed.release, "unchanged" not in steps, _committed(supplied.facts).current)
 
 
 def _options(order: Order, *known: str) -> list[str]:

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_asd.errors import EdgeAsdError, MissingRequirement, NotAdmitted, Unreachable, UsageError
+from edge_asd.errors import DeploymentError, EdgeAsdError, MissingRequirement, NotAdmitted, Unreachable, UsageError
 
 PROGRAM = "EDGE_ASD_SSH"  # in the environment: the words that start ssh, as GIT_SSH_COMMAND has them
 PROBE_SECONDS = 40
@@ -88,6 +88,8 @@ class Ssh:
             )
         if "sudo: not found" in errors or "sudo: command not found" in errors:
             return NotAdmitted(f"{self.name}: there is no sudo there; deploy as root@{self._host()}.")
+        if "unknown user" in errors or "current/venv/bin/python" in errors:
+            return DeploymentError(f"{self.name}: nothing is deployed there: edge-asd deploy fan.easd {self.name}")
         if "python3: not found" in errors or "python3: command not found" in errors:
             return NotAdmitted(f"{self.name}: there is no Python there; install it: sudo apt-get install python3")
         return NotAdmitted(f"{self.name}: {last}")
