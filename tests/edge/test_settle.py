@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_asd import settle
-from edge_asd.child import Finished
-from edge_asd.errors import CheckFailed, DeploymentError
+from edge_asd.errors import DeploymentError
 from edge_asd.release_tree import Record, Tree, linked, locked, mark, point, write_record
 
 OLD, NEW = "fan-0123456789abcdef", "fan-fedcba9876543210"
@@ -50,14 +49,8 @@ def test_a_deployment_that_is_at_work_decides(tree: Tree) -> None:
     assert tree.switching.exists()
 
 
-def test_the_exit_code_says_whether_to_begin_anew(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(settle, "Path", lambda _: tree.root)
-    monkeypatch.setattr(settle.child, "run", lambda words, seconds: (asked.append(words), Finished(0, "", ""))[1])
-    settle.main()
-    assert asked == [["systemctl", "daemon-reload", "--no-block"]]
-    with pytest.raises(CheckFailed, match="started as it is"):
-        settle.main()
-    tree.record.write_text("{")
-    with pytest.raises(CheckFailed, match="can't be understood"):
-        settle.main()
+def test_it_is_said(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    settle.main(str(tree.root))
+    assert "the one before runs again" in capsys.readouterr().err
+    settle.main(str(tree.root))
+    assert capsys.readouterr().err == ""

@@ -183,6 +183,7 @@ def test_a_bare_device(template: Site, tiny_bundle: Path) -> None:
     assert all(component["licenses"] for component in described["components"])
     assert (runtime / "edge-asd.service").read_text().startswith("# The daemon on a device.")
     assert not list(runtime.rglob("*torch*"))
+    assert list(runtime.glob("lib/python3.11/site-packages/edge_asd/__pycache__/daemon.*.pyc"))  # or each start is slow
 
 
 def test_a_second_time_nothing_is_sent_and_nothing_changes(site: Site, tiny_bundle: Path) -> None:

@@ -37,6 +37,7 @@ from edge_asd.arrival.uploads import Expected
 LARGEST_REQUEST = 1 << 20
 COMMAND_SECONDS = 120
 STEPS = ("activate", "rollback", "shadow", "promote", "drop")
+ISOLATED = ("-I", "-B")  # nothing of root's environment decides what runs, and nothing compiled is kept anywhere
 ACCOUNT = "edge-asd"
 UNIT_LINK = Path("/etc/systemd/system") / runtimes.UNIT
 
@@ -111,7 +112,7 @@ class Desk:
         if step not in STEPS or (runtime and not runtimes.ID.fullmatch(runtime)):
             raise Refused(f"{step}: there is no such step.")
         environment = self._places.runtimes / runtime if runtime else self._committed()
-        words = [str(environment / "bin" / "python"), "-I", "-m", "edge_asd", "release", step, "--json"]
+        words = [str(environment / "bin" / "python"), *ISOLATED, "-m", "edge_asd", "release", step, "--json"]
         words += ["--root", str(self._places.root), *options]
         try:
             if bundle:
@@ -151,7 +152,7 @@ class Desk:
         """The environment of the release that runs, or of the one before where that one's doesn't. Raises: Refused."""
         for link in ("current", "previous"):
             environment = self._places.home / link / "venv"
-            command = [str(environment / "bin" / "python"), "-I", "-c", "import edge_asd.release_commands"]
+            command = [str(environment / "bin" / "python"), *ISOLATED, "-c", "import edge_asd.release_commands"]
             with suppress(OSError, subprocess.SubprocessError):
                 if not subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode:
                     return environment

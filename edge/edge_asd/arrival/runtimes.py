@@ -24,12 +24,18 @@ WARM_SECONDS = 600
 
 ID = re.compile("[0-9a-f]{16}")
 _WHEEL = re.compile(r"[0-9A-Za-z_.+-]{1,200}\.whl")
-# Python keeps what it has compiled beside the sources, where only root may write: so it is done now, for what listens.
+# Python keeps what it has compiled beside the sources, where only root may write: so it is done now, for what listens;
+# and not by itself (-B), or the system's own modules would be written to.
 _WARM = """
+import py_compile, sys
 import edge_asd.cli, edge_asd.daemon, edge_asd.golden, edge_asd.release_commands
 from edge_asd.model import installed_runtime
 edge_asd.cli.build()
 installed_runtime()
+files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+for file in sorted(files):
+    if file.startswith(sys.prefix) and file.endswith(".py"):
+        py_compile.compile(file, doraise=True)
 """
 _SCRIPT = """\
 #!{python} -I
@@ -121,7 +127,7 @@ def _unpack(wheel: Path, packages: Path, room: int) -> int:
 
 def _warm(staging: Path) -> None:
     """Import what listens. Raises: Refused where that doesn't work here."""
-    command = [str(staging / "bin" / "python"), "-I", "-c", _WARM]
+    command = [str(staging / "bin" / "python"), "-I", "-B", "-c", _WARM]
     done = subprocess.run(command, capture_output=True, timeout=WARM_SECONDS, check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"it left with {done.returncode}"]

@@ -182,7 +182,7 @@ class Visit:
 @contextmanager
 def visit(transport: Transport) -> Iterator[Visit]:
     """Connect to a device, and begin there. Raises: MissingRequirement where there is no ssh."""
-    command = transport.command("python3", "-I", "-c", _BEGIN, transport.root)
+    command = transport.command("python3", "-I", "-B", "-c", _BEGIN, transport.root)
     try:
         process = subprocess.Popen(
             command,
