@@ -60,6 +60,7 @@ def run(
             user=account,
             group=account,
             extra_groups=None if account is None else [],
+            env=None if account is None else {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},  # nothing of root's
         )
     except (OSError, KeyError) as error:  # KeyError: there is no such account
         why = error.strerror if isinstance(error, OSError) else f"there is no account {account}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,9 +59,17 @@ def half_written(name: str) -> str:
 
 
 def beginning(path: Path, most: int) -> bytes | None:
-    """The first so many bytes of a file; None where there is none. Raises: StorageError."""
+    """The first so many bytes of a file; None where there is none.
+
+    Never waits: what another account has put there, such as a pipe, is no reason to stand still.
+
+    Raises:
+        StorageError: it can't be read, or is no file.
+    """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StorageError(f"{path}: is no file; move it away.")
             return file.read(most)
     except FileNotFoundError:
         return None

@@ -131,7 +131,12 @@ def status(root: Root = DEVICE, json: Json = False) -> None:
 def _service(root: Path, *, accept_deaf: bool = False) -> Service:
     from edge_asd.service import Rehearsal, Systemd
 
-    return Systemd(accept_deaf=accept_deaf) if root == DEVICE else Rehearsal()
+    if root != DEVICE:
+        if accept_deaf:
+            raise UsageError("--accept-deaf: belongs to a device; a stand-in has no microphone.")
+        return Rehearsal()
+    os.umask(0o022)  # whatever root's is: the daemon's account reads what is written
+    return Systemd(accept_deaf=accept_deaf)
 
 
 def _text(path: Path | None) -> str | None:

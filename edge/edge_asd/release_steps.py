@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from edge_asd import __version__, bundle, config, files, signing
 from edge_asd.bundle import Bundle
 from edge_asd.errors import BundleError, ConfigError, DeploymentError, SignatureError
 from edge_asd.release_tree import (
+    CONFIG_IS_OURS,
     Record,
     Release,
     Tree,
     linked,
-    mark,
     point,
     recover,
     release_id,
@@ -99,28 +100,8 @@ def check_age(tree: Tree, incoming: Incoming, record: Record) -> None:
 
 def runtime_of(tree: Tree, environment: Path) -> str:
     """The id of an environment that travelled to the device; "" of one that a stand-in is lent."""
+    environment = environment.resolve()  # of a release that runs it is a link
     return environment.name if _same(environment.parent, tree.runtimes) else ""
-
-
-def trust(tree: Tree, incoming: Incoming, record: Record, *, allow_older: bool) -> str:
-    """Hold a bundle against those whose bundles this device takes; give the outcome in words.
-
-    Args:
-        tree: the device.
-        incoming: the bundle.
-        record: what runs there.
-        allow_older: it may have been made before the one that runs.
-
-    Raises:
-        SignatureError: it isn't signed by one of them, was altered since, or is older.
-    """
-    if not tree.allowed_signers.exists():
-        return ""
-    principal = signing.verify(incoming.content, incoming.signature, tree.allowed_signers, incoming.bundle.source)
-    if record.current and not allow_older:
-        running = bundle.read(tree.release(record.current).bundle)
-        signing.refuse_older(incoming.bundle.manifest, running.manifest)
-    return f"signed by {principal}"
 
 
 def stage(tree: Tree, incoming: Incoming, environment: Path) -> Release:
@@ -179,10 +160,7 @@ def check_site(tree: Tree, heard: Bundle, first_config: str | None) -> DeviceCon
         ConfigError: a value in them can't be.
     """
     site = _settings(tree, first_config)
-    known = sorted(heard.manifest.sections)
-    if site.section not in known and not (site.section == "" and len(known) == 1):
-        found = f"names section {site.section!r}" if site.section else "names no section"
-        raise DeploymentError(f"{tree.config} {found}, the bundle has {', '.join(known)}; mend `section` there.")
+    check_section(tree.config, site.section, heard.manifest.sections)
     listens_with = Path(os.path.normpath(site.bundle))
     through = listens_with.parent
     expected = tree.current / "bundle.easd"
@@ -194,6 +172,14 @@ def check_site(tree: Tree, heard: Bundle, first_config: str | None) -> DeviceCon
             f'write bundle = "{expected.absolute()}" there.'
         )
     return site
+
+
+def check_section(settings: Path, section: str, known: Collection[str]) -> None:
+    """Refuse a bundle that doesn't have the section which a site's settings name. Raises: DeploymentError."""
+    if section in known or (section == "" and len(known) == 1):
+        return
+    found = f"names section {section!r}" if section else "names no section"
+    raise DeploymentError(f"{settings} {found}, the bundle has {', '.join(sorted(known))}; mend `section` there.")
 
 
 def place(tree: Tree, staged: Release) -> Release:
@@ -212,9 +198,10 @@ def switch(tree: Tree, staged: Release, first_config: str | None) -> None:
     """
     release = place(tree, staged)
     files.make_folder(tree.state)
-    if first_config is not None and not tree.config.exists():
+    writes = first_config is not None and not tree.config.exists()
+    files.write_text(tree.switching, CONFIG_IS_OURS if writes else "")
+    if first_config is not None and writes:
         files.write_text(tree.config, first_config)
-    mark(tree.switching)
     if (ran := linked(tree.current)) != release.id:
         point(tree.previous, ran)
     point(tree.current, release.id)

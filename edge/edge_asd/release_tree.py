@@ -34,6 +34,8 @@ LARGEST_RECORD = 64 << 10
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,32}-(?P<bundle>[0-9a-f]{16})(?:\.(?P<runtime>[0-9a-f]{8}))?")
 _STAGING = ".staging-"
+_GONE = ".gone-"
+CONFIG_IS_OURS = "the settings were written with it\n"  # in the mark of a switch, where that wrote device.toml
 _HEALTH = ".health-"
 
 
@@ -272,12 +274,6 @@ def relink(link: Path, target: Path) -> None:
     files.sync(link.parent)
 
 
-def mark(path: Path) -> None:
-    """Make an empty file, on the disk before anything that follows."""
-    path.touch()
-    files.sync(path.parent)
-
-
 def leftovers(tree: Tree, arriving: Path | None = None) -> list[Path]:
     """What a transaction left behind that was broken off, and releases that were pruned from the record.
 
@@ -289,10 +285,13 @@ def leftovers(tree: Tree, arriving: Path | None = None) -> list[Path]:
     links = [tree.current, tree.previous, tree.shadow]
     links += [Release(folder.name, folder).environment for folder in _releases(tree)]
     found = [beside for beside in map(_beside, links) if beside.is_symlink()]
-    found += [*tree.home.glob(f"{_HEALTH}*"), *_half_written(tree.record), *_half_written(tree.config)]
-    found += sorted(tree.releases.glob(f"{_STAGING}*"))
+    found += [path for pattern in (_HEALTH, _GONE) for path in sorted(tree.home.glob(f"{pattern}*"))]
+    found += [path for file in (tree.record, tree.config, tree.switching) for path in _half_written(file)]
+    found += [path for pattern in (_STAGING, _GONE) for path in sorted(tree.releases.glob(f"{pattern}*"))]
     found += [folder for folder in _releases(tree) if folder not in [release.folder for release in kept]]
-    needed = [release.environment.resolve().name for release in kept] + ([arriving.name] if arriving else [])
+    needed = [
+        environment.resolve().name for environment in (*(one.environment for one in kept), arriving) if environment
+    ]
     return found + sorted(folder for folder in tree.runtimes.glob("*") if folder.name not in needed)
 
 
@@ -305,10 +304,18 @@ def recover(tree: Tree, arriving: Path | None = None) -> list[Path]:
     found = leftovers(tree, arriving)
     for path in found:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            _remove(path)
         else:
             path.unlink()
     return found
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; it gets a name first that nobody takes for a whole one, should the power go meanwhile."""
+    if not folder.name.startswith("."):
+        folder = folder.rename(folder.with_name(f"{_GONE}{folder.name}"))
+        files.sync(folder.parent)
+    shutil.rmtree(folder)
 
 
 def follow(tree: Tree) -> None:
@@ -317,7 +324,9 @@ def follow(tree: Tree) -> None:
     point(tree.current, record.current)
     point(tree.previous, record.previous)
     point(tree.shadow, record.shadow)
-    if tree.switching.exists():
+    if (marked := files.beginning(tree.switching, LARGEST_RECORD)) is not None:
+        if marked == CONFIG_IS_OURS.encode() and record.current is None:
+            tree.config.unlink(missing_ok=True)  # a first deployment's, which came to nothing
         tree.switching.unlink()
         files.sync(tree.home)
 

@@ -116,6 +116,7 @@ class Systemd:
         self._deaf_seconds = deaf_seconds
         self._run = run
         self._unit_link = unit_link
+        self._started = int(time.time())
 
     def lacks(self, tree: Tree) -> list[str]:
         shown, found = self._shown(), []
@@ -136,8 +137,11 @@ class Systemd:
         if self._shown().enabled != "enabled":
             self._do("systemctl", "enable", "--quiet", str(tree.current / "venv" / UNIT))
         self._do("systemctl", "daemon-reload")
+        # Stopped to its end, or `prove` could take the last words of the one before for the first of the new one.
+        self._do("systemctl", "stop", UNIT)
         self._do("systemctl", "reset-failed", UNIT, fails=True)
-        self._do("systemctl", "restart", "--no-block", UNIT)
+        self._started = int(time.time())
+        self._do("systemctl", "start", "--no-block", UNIT)
 
     def prove(self, tree: Tree, release: Release) -> str:
         began, deaf_since = time.monotonic(), 0.0
@@ -183,7 +187,8 @@ class Systemd:
 
     def _last_words(self) -> str:
         """What the daemon said last, for it knows best why it left."""
-        said = self._do("journalctl", "--unit", UNIT, "--lines=20", "--output=cat", "--no-pager", fails=True).output
+        words = ("--unit", UNIT, f"--since=@{self._started}", "--lines=20", "--output=cat", "--no-pager")
+        said = self._do("journalctl", *words, fails=True).output
         ours = [line for line in said.splitlines() if line.startswith("edge-asd: ")]
         lines = ours or said.splitlines() or ["it said nothing"]
         return f"{lines[-1].removeprefix('edge-asd: ')} (see `journalctl -u {UNIT}` there)"

@@ -18,8 +18,6 @@ from edge_asd.release_tree import Tree, follow, linked, locked
 def settle(root: Path) -> bool:
     """Let `current` name what is committed; whether it named something else.
 
-    Where a deployment is at work it decides, and nothing is done.
-
     Raises:
         DeploymentError: a deployment is at work, or the record can't be understood.
         StorageError: the disk can't be written.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,6 +83,28 @@ class Plant:
         return dict(line.split(" ", 1) for line in listed.splitlines())
 
 
+# The system's own, which write while it runs; its accounts, to which the first deployment adds one; and its microphone.
+SYSTEMS_OWN = re.compile(
+    r"/(run|tmp|proc|sys|dev|var/log|var/tmp|var/lib/systemd|var/lib/microphone|etc/\.pwd\.lock|etc/g?shadow-?|etc/passwd-?"
+    r"|etc/group-?|etc/\.updated|var/\.updated|etc/machine-id|home/pi/\.\w+|var/lib/sudo)(/|$)"
+)
+OURS = (
+    *("/opt/edge-asd/", "/etc/edge-asd/", "/var/lib/edge-asd/", "/etc/systemd/system/edge-asd.service"),
+    "/etc/systemd/system/multi-user.target.wants/edge-asd.service",
+)
+
+
+def written_since(root: Path, moment: float) -> list[str]:
+    """What isn't the system's own and was written below a root since then."""
+    found = []
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.lstat().st_ctime > moment:
+                    found.append(f"/{path.relative_to(root)}")
+    return sorted(name for name in found if not SYSTEMS_OWN.match(name))
+
+
 @pytest.fixture(scope="module", params=SUITES, ids=lambda suite: suite.name)
 def plant_floor(
     request: pytest.FixtureRequest, plant: Path, tmp_path_factory: pytest.TempPathFactory
@@ -128,6 +151,7 @@ def test_a_pis_life(plant_floor: Plant, bundles: Sequence[Path]) -> None:
     assert re.search(r"would +send [\d.]+ MB of wheels", said.stderr)
     assert floor.pi.run("ls", "/opt").stdout == ""
 
+    before_it = time.time()
     said = floor.edge_asd("deploy", first, HOST, "--section", "00")
     if said.returncode == 11:
         missing(f"the package registry ({said.stderr.strip()})")
@@ -138,6 +162,7 @@ def test_a_pis_life(plant_floor: Plant, bundles: Sequence[Path]) -> None:
     assert "first window scored" in said.stderr
     assert floor.scores(digest(first))
     lap("deployed")
+    assert [name for name in written_since(floor.pi.root, before_it) if not name.startswith(OURS)] == []
 
     before = floor.files()
     said = floor.edge_asd("deploy", first, HOST)

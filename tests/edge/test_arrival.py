@@ -268,3 +268,49 @@ def test_a_broken_connection_ends_the_desk(places: Places) -> None:
     take = json.dumps({"do": "take", "file": file, "begin": 0}).encode() + b"\n" + content[:1000]
     asked(places, expect, take)
     assert (places.incoming / f"{file[0]}.part").stat().st_size == 1000
+
+
+def test_what_broke_off_makes_room_before_room_is_asked_for(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    staging = places.runtimes / ".staging-0000000000000000"
+    staging.mkdir(parents=True)
+    monkeypatch.setattr(uploads, "free_bytes", lambda _: 0 if staging.exists() else 1 << 30)
+    file = Expected(sha256(b"abc"), 3, "file")
+    with pytest.raises(Refused, match="needs"):
+        uploads.expect(places, [file], 0, dry=True)
+    assert uploads.expect(places, [file], 0, dry=False) == {file.sha256: 0}
+
+
+def test_uploads_wait_for_a_deployment_that_is_at_work(places: Places) -> None:
+    with places.alone():
+        assert places.busy()
+        with pytest.raises(Refused, match="another deployment is at work"):
+            uploads.expect(places, [], 0, dry=False)
+    assert not places.busy()
+
+
+def test_a_damaged_runtime_is_removed_and_brought_anew(places: Places) -> None:
+    described = runtime(places)
+    half = places.runtimes / described.id
+    half.mkdir(parents=True)
+    with pytest.raises(Refused, match="was damaged, and is removed; run the same command again"):
+        runtimes.build(places, described, lambda step, outcome: None)
+    assert not half.exists()
+
+
+def test_a_damaged_list_of_wheels_stands_in_nobodys_way(places: Places) -> None:
+    folder = places.runtimes / ("0" * 16)
+    folder.mkdir(parents=True)
+    (folder / "runtime.json").write_text("[1")
+    assert arrive(places, b"content")
+
+
+def test_the_committed_runtime_does_what_is_asked_whatever_current_says(places: Places) -> None:
+    """A step that was killed leaves `current` at what nobody committed."""
+    for release in ("fan-0123456789abcdef", "fan-fedcba9876543210"):
+        python = places.releases / release / "venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\necho \'{{"say": ["ran", "{release}"]}}\'\n')
+        python.chmod(0o755)
+    places.current.symlink_to("releases/fan-fedcba9876543210")
+    (places.home / "committed.json").write_text('{"releases": ["../../x", "fan-0123456789abcdef"]}')
+    assert asked(places, {"do": "run", "step": "rollback"})[0] == {"say": ["ran", "fan-0123456789abcdef"]}

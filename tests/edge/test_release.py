@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 import lost_writes
-from edge_asd import bundle, config, golden, release, release_checks, release_steps, status
+from edge_asd import bundle, config, golden, release, release_checks, release_steps, release_tree, status
 from edge_asd.errors import BundleError, CheckFailed, ConfigError, DeploymentError, StorageError
 from edge_asd.release import Provision
 from edge_asd.release_tree import Release, Tree, linked, locked
@@ -748,3 +748,49 @@ def test_runtimes_that_no_release_runs_in_are_removed(device: SimulatedDevice, b
     again = release.activate(device.root, bundles[4], Provision(newer, CONFIG))
     assert again.changed  # the same bundle in another runtime is another release
     assert again.previous == f"{release_id(bundles[4])}.00000004"
+
+
+def test_a_removal_that_broke_off_leaves_nothing_that_looks_whole(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of removing a runtime: the next deployment doesn't take the rest for one."""
+    runtimes = device.tree.runtimes
+    first = simulated(runtimes / "00000001aaaaaaaa")
+    for path in bundles[:3]:
+        release.activate(device.root, path, Provision(first, CONFIG))
+    simulated(runtimes / "00000003aaaaaaaa")  # nobody's
+    second = simulated(runtimes / "00000002aaaaaaaa")
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release_tree.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            release.activate(device.root, bundles[3], Provision(second, CONFIG))
+    assert "00000003aaaaaaaa" not in {path.name for path in runtimes.iterdir()}
+    release.activate(device.root, bundles[3], Provision(second, CONFIG))
+    assert {path.name for path in runtimes.iterdir()} == {first.name, second.name}
+
+
+def test_a_first_deployment_that_broke_off_takes_its_settings_back(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(release_steps, "commit", lambda *_: os._exit(9))
+        if not (child := os.fork()):
+            device.deploy(bundles[0])
+        os.waitpid(child, 0)
+    assert device.tree.config.exists()
+    other = CONFIG.replace('"00"', '"01"')
+    release.activate(device.root, bundles[0], Provision(device.environment, other))
+    assert device.tree.config.read_text() == other
+
+
+def test_the_environment_may_be_named_by_its_link(device: SimulatedDevice, bundles: list[Path]) -> None:
+    """`sudo /opt/edge-asd/current/venv/bin/edge-asd release activate` is the same release as the workstation's."""
+    environment = simulated(device.tree.runtimes / "00000001aaaaaaaa")
+    release.activate(device.root, bundles[0], Provision(environment, CONFIG))
+    by_link = Provision(device.tree.current / "venv", CONFIG)
+    assert not release.activate(device.root, bundles[0], by_link).changed
+    assert release.activate(device.root, bundles[1], by_link).current == f"{release_id(bundles[1])}.00000001"

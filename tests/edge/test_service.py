@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,8 +120,9 @@ def test_started_with_the_unit_of_the_release(tree: Tree) -> None:
         "show",
         f"enable --quiet {tree.current}/venv/{UNIT}",
         "daemon-reload",
+        "stop",
         "reset-failed",
-        "restart --no-block",
+        "start --no-block",
     ]
     assert [word for word, asked in zip(wanted, fake.asked, strict=True) if word in asked] == wanted
     again = FakeSystemd(tree)
@@ -151,3 +153,17 @@ def test_a_shadow_is_looked_for_by_a_daemon_that_runs(tree: Tree) -> None:
     fake = FakeSystemd(tree, state="inactive")
     Systemd(run=fake.run).look_again(tree)
     assert not any("reload" in asked for asked in fake.asked)
+
+
+def test_the_daemon_before_has_ended_before_the_new_one_is_asked_for(tree: Tree) -> None:
+    """Of the same bundle in another runtime its last words would look like the new one's first."""
+    fake = FakeSystemd(tree)
+    Systemd(run=fake.run).start(tree)
+    order = [words for words in fake.asked if words.split()[1] in ("stop", "start")]
+    assert order == [f"systemctl stop {UNIT}", f"systemctl start --no-block {UNIT}"]
+
+
+def test_a_status_that_is_a_pipe_stops_nobody(tree: Tree) -> None:
+    """The daemon's account may put there what it likes, and root reads it."""
+    os.mkfifo(tree.state / status.FILE_NAME)
+    assert len(Systemd(run=FakeSystemd(tree).run).lacks(tree)) == 1

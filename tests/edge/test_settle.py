@@ -8,7 +8,7 @@ import pytest
 
 from edge_asd import settle
 from edge_asd.errors import DeploymentError
-from edge_asd.release_tree import Record, Tree, linked, locked, mark, point, write_record
+from edge_asd.release_tree import Record, Tree, linked, locked, point, write_record
 
 OLD, NEW = "fan-0123456789abcdef", "fan-fedcba9876543210"
 
@@ -20,7 +20,7 @@ def tree(tmp_path: Path) -> Tree:
     for release in (OLD, NEW):
         found.release(release).folder.mkdir(parents=True)
     write_record(found, Record((OLD,)))
-    mark(found.switching)
+    found.switching.touch()
     point(found.previous, OLD)
     point(found.current, NEW)
     return found

@@ -18,12 +18,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +40,18 @@ LARGEST_REQUEST = 1 << 20
 COMMAND_SECONDS = 120
 STEPS = ("activate", "rollback", "shadow", "promote", "drop")
 ISOLATED = ("-I", "-B")  # nothing of root's environment decides what runs, and nothing compiled is kept anywhere
+# What a request, or a wheel, may be answered with that isn't what it should be.
+UNREADABLE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+RELEASE = re.compile(r"[0-9A-Za-z_-]{1,32}-[0-9a-f]{16}(\.[0-9a-f]{8})?")
 ACCOUNT = "edge-asd"
 UNIT_LINK = Path("/etc/systemd/system") / runtimes.UNIT
 
@@ -65,7 +79,7 @@ class Desk:
                 where = getattr(error, "filename", None) or self._places.home
                 why = getattr(error, "strerror", None) or error
                 self._say(refused=f"{where}: {why}; free space or mend the permissions there, then again.", code=7)
-            except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            except UNREADABLE as error:
                 self._say(
                     refused=f"{error!r}: can't be understood; is edge-asd of the same version on both sides?", code=8
                 )
@@ -80,7 +94,8 @@ class Desk:
             "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
             "glibc": (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2],
             "systemd": Path("/run/systemd/system").is_dir(),
-            "free": uploads.free_bytes(places),
+            "busy": places.busy(),
+            "serves": self._serves(),
             "config": text_of(places.etc / "device.toml") or None,
             "signers": (places.etc / "allowed_signers").exists(),
             "record": text_of(places.home / "committed.json") or None,
@@ -124,9 +139,11 @@ class Desk:
                 path.write_text(first_config)
                 words += ["--first-config", str(path)]
             self._relay(words)
-        finally:
-            if bundle:  # done with, whatever came of it
-                shutil.rmtree(self._places.incoming, ignore_errors=True)
+        finally:  # done with, whatever came of it; another visit's uploads stay
+            for left in (name, f"{name}.sig", "first.toml") if bundle else ():
+                (self._places.incoming / left).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._places.incoming.rmdir()
 
     def remove(self, data: bool) -> list[str]:
         """Everything that deployments brought, the folder by which they find their way last; what was removed."""
@@ -139,19 +156,26 @@ class Desk:
         with places.alone():
             if system:
                 self._do("systemctl", "disable", "--quiet", "--now", runtimes.UNIT)
+                if self._do("systemctl", "is-active", "--quiet", runtimes.UNIT) == 0:
+                    raise Refused(f"{runtimes.UNIT} doesn't stop; see `systemctl status {runtimes.UNIT}` there.")
                 with suppress(FileNotFoundError):
                     UNIT_LINK.unlink()
                 self._do("systemctl", "daemon-reload")
+                shutil.rmtree("/run/edge-asd", ignore_errors=True)
+                if data:
+                    self._do("userdel", ACCOUNT)
+            for folder in (places.runtimes, places.releases):
+                if folder.is_dir():  # half of one would be taken for whole
+                    folder.rename(folder.with_name(f".gone-{folder.name}"))
             for folder in dict.fromkeys([*gone, places.home]):  # the lock made that one, if it wasn't there
                 shutil.rmtree(folder)
-        if data and system:
-            self._do("userdel", ACCOUNT)
         return [str(folder) for folder in gone]
 
     def _committed(self) -> Path:
-        """The environment of the release that runs, or of the one before where that one's doesn't. Raises: Refused."""
-        for link in ("current", "previous"):
-            environment = self._places.home / link / "venv"
+        """The environment of the committed release, or of one before where that doesn't work. Raises: Refused."""
+        record = json.loads(text_of(self._places.home / "committed.json") or "{}")
+        for release in [one for one in record.get("releases", []) if RELEASE.fullmatch(one)]:
+            environment = Path(self._places.releases, release, "venv").resolve()
             command = [str(environment / "bin" / "python"), *ISOLATED, "-c", "import edge_asd.release_commands"]
             with suppress(OSError, subprocess.SubprocessError):
                 if not subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode:
@@ -178,9 +202,16 @@ class Desk:
             why = last.partition("edge-asd: ")[2] or last or f"the step left with {process.returncode}"
             raise Refused(why, process.returncode if process.returncode > 0 else 8)
 
-    def _do(self, *words: str) -> None:
-        """Run a command that may have nothing to do."""
-        subprocess.run(words, capture_output=True, timeout=COMMAND_SECONDS, check=False)
+    def _serves(self) -> bool:
+        """Whether the daemon runs and starts with the device; of a stand-in nothing does, and nothing should."""
+        if self._places.root != Path("/"):
+            return True
+        asked = ("is-active", "is-enabled")
+        return all(self._do("systemctl", word, "--quiet", runtimes.UNIT) == 0 for word in asked)
+
+    def _do(self, *words: str) -> int:
+        """Run a command that may have nothing to do; its exit code."""
+        return subprocess.run(words, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode
 
     def _say(self, **answer: object) -> None:
         with suppress(OSError):  # nobody reads it any more

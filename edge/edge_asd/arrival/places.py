@@ -43,6 +43,17 @@ class Places:
         found = sorted(self.releases.glob("[!.]*/bundle.easd"))
         return {path.parent.name: path for path in found}
 
+    def busy(self) -> bool:
+        """Whether a deployment is at work."""
+        try:
+            with (self.home / "lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def alone(self) -> IO[str]:
         """The lock of `release`, to be held by a with statement. Raises: Refused where another deployment has it."""
         self.home.mkdir(parents=True, exist_ok=True)

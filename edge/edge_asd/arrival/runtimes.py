@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +29,16 @@ _WHEEL = re.compile(r"[0-9A-Za-z_.+-]{1,200}\.whl")
 # and not by itself (-B), or the system's own modules would be written to.
 _WARM = """
 import py_compile, sys
-import edge_asd.cli, edge_asd.daemon, edge_asd.golden, edge_asd.release_commands
-from edge_asd.model import installed_runtime
-edge_asd.cli.build()
-installed_runtime()
 files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
 for file in sorted(files):
     if file.startswith(sys.prefix) and file.endswith(".py"):
         py_compile.compile(file, doraise=True)
+"""
+_IMPORT = """
+import edge_asd.cli, edge_asd.daemon, edge_asd.golden, edge_asd.release_commands
+from edge_asd.model import installed_runtime
+edge_asd.cli.build()
+installed_runtime()
 """
 _SCRIPT = """\
 #!{python} -I
@@ -68,7 +71,10 @@ def build(places: Places, runtime: Runtime, say: Callable[[str, str], None]) -> 
         raise Refused(f"the wheels are for Python {runtime.python}, this is {platform.python_version()}.")
     place = places.runtimes / runtime.id
     if place.is_dir():
-        return
+        if _imports(place):
+            return
+        shutil.rmtree(place.rename(places.runtimes / f".gone-{runtime.id}"))
+        raise Refused(f"{place}: was damaged, and is removed; run the same command again, which brings it anew.")
     with places.alone():
         staging = places.runtimes / f".staging-{runtime.id}"
         shutil.rmtree(staging, ignore_errors=True)
@@ -109,7 +115,7 @@ def _unpack(wheel: Path, packages: Path, room: int) -> int:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or ".." in parts or info.filename.startswith("/"):
                 raise Refused(f"{wheel.name}: holds {info.filename!r}, which no wheel does.")
-            if parts[0].endswith(".data"):
+            if parts[0].endswith(".data") and len(parts) > 1:
                 if parts[1] not in ("purelib", "platlib"):
                     continue  # scripts and headers: nothing that listens needs them
                 parts = parts[2:]
@@ -125,9 +131,17 @@ def _unpack(wheel: Path, packages: Path, room: int) -> int:
     return room
 
 
+def _imports(place: Path) -> bool:
+    """Whether what listens can be imported there."""
+    command = [str(place / "bin" / "python"), "-I", "-B", "-c", _IMPORT]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, timeout=WARM_SECONDS, check=False).returncode == 0
+    return False
+
+
 def _warm(staging: Path) -> None:
     """Import what listens. Raises: Refused where that doesn't work here."""
-    command = [str(staging / "bin" / "python"), "-I", "-B", "-c", _WARM]
+    command = [str(staging / "bin" / "python"), "-I", "-B", "-c", _IMPORT + _WARM]
     done = subprocess.run(command, capture_output=True, timeout=WARM_SECONDS, check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"it left with {done.returncode}"]

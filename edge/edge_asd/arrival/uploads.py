@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -48,18 +49,14 @@ def expect(places: Places, files: Iterable[Expected], room: int, *, dry: bool) -
         Refused: the disk is too full for them, or they can't be.
     """
     files = tuple(files)
+    if not dry:
+        _clear(places, files)
     if len(files) > MOST_FILES or any(not DIGEST.fullmatch(one.sha256) or one.size > LARGEST_FILE for one in files):
         raise Refused("the list of files can't be; is edge-asd of the same version on both sides?")
     here = {one.sha256: _here(places, one) for one in files}
     needed = sum(one.size - here[one.sha256] for one in files) + room + SPARE
     if needed > (free := free_bytes(places)):
         raise Refused(f"{places.home}: needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; free some there.", 7)
-    if not dry:
-        for folder in (places.incoming, places.wheels):
-            folder.mkdir(parents=True, exist_ok=True)
-        places.incoming.chmod(0o700)
-        _keep(places.incoming, {name for one in files for name in (one.sha256, f"{one.sha256}.part")})
-        _keep(places.wheels, {one.sha256 for one in files} | _needed_wheels(places))
     return here
 
 
@@ -89,11 +86,14 @@ def take(places: Places, expected: Expected, begin: int, stream: IO[bytes]) -> N
         while left and (piece := stream.read(min(PIECE, left))):  # else the rest would be taken for requests
             left -= len(piece)
         raise
-    if sha256_of(part) != digest:
-        part.unlink()
-        raise Refused("what arrived is not what was sent (SHA-256); run the same command again.")
     whole = places.arrived(digest, kind)
-    part.rename(whole)
+    try:
+        if sha256_of(part) != digest:
+            part.unlink()
+            raise Refused("what arrived is not what was sent (SHA-256); run the same command again.")
+        part.rename(whole)
+    except FileNotFoundError:
+        raise Refused("another deployment removed what arrived; run the same command again.") from None
     sync(whole.parent)
 
 
@@ -133,21 +133,38 @@ def bundle(places: Places, name: str, digest: str, signature: str | None) -> Pat
 
 def _here(places: Places, expected: Expected) -> int:
     digest, size, kind = expected
-    if kind == "bundle" and any(sha256_of(path) == digest for path in places.bundles().values()):
-        return size
+    if kind != "wheel":
+        kept = [path if kind == "bundle" else path.with_name(f"{path.name}.sig") for path in places.bundles().values()]
+        if any(path.is_file() and sha256_of(path) == digest for path in kept):
+            return size
     for path in (places.arrived(digest, kind), places.incoming / f"{digest}.part"):
         if path.is_file() and path.stat().st_size <= size:
             return path.stat().st_size
     return 0
 
 
+def _clear(places: Places, files: tuple[Expected, ...]) -> None:
+    """Remove what others have left that broke off, before the room is measured. Raises: Refused, if one is at work."""
+    with places.alone():
+        for folder in (places.incoming, places.wheels):
+            folder.mkdir(parents=True, exist_ok=True)
+        places.incoming.chmod(0o700)
+        _keep(places.incoming, {name for one in files for name in (one.sha256, f"{one.sha256}.part")})
+        _keep(places.wheels, {one.sha256 for one in files} | _needed_wheels(places))
+        for staging in places.runtimes.glob(".*"):
+            shutil.rmtree(staging)
+
+
 def _keep(folder: Path, wanted: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in wanted:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _needed_wheels(places: Places) -> set[str]:
     """The digests of the wheels that the runtimes here were made of: an update then brings only what has changed."""
-    described = [text_of(path) for path in places.runtimes.glob("[!.]*/runtime.json")]
-    return {digest for text in described if text for digest in json.loads(text)["wheels"].values()}
+    needed: set[str] = set()
+    for path in places.runtimes.glob("[!.]*/runtime.json"):
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged: its wheels come again
+            needed |= set(json.loads(text_of(path))["wheels"].values())
+    return needed

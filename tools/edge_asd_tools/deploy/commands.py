@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_asd.cli import CommandLine
-from edge_asd.errors import UsageError
+from edge_asd.errors import EdgeAsdError, UsageError
 
 if TYPE_CHECKING:
     from edge_asd.transaction import Report
@@ -94,10 +94,13 @@ def deploy(
     if wave or json:
         raise UsageError(f"--{'wave' if wave else 'json'}: belongs to --fleet fleet.toml; one device is no fleet.")
     device = _device(target, to)
-    if wav and target:
-        raise UsageError("--wav: belongs to --to DIR; a device hears its microphone, or what its device.toml says.")
-    if wav and not wav.is_file():
-        raise UsageError(f"--wav: there is no file {wav}; give the path of a WAV or FLAC file.")
+    for wrong, why in (
+        (accept_deaf and to, "--accept-deaf: belongs to a device; a stand-in has no microphone."),
+        (wav and target, "--wav: belongs to --to DIR; a device hears its microphone, or what its device.toml says."),
+        (wav and not wav.is_file(), f"--wav: there is no file {wav}; give the path of a WAV or FLAC file."),
+    ):
+        if wrong:
+            raise UsageError(why)
     if rollback:
         if bundle or board or dry_run or shadow or wishes != Wishes():
             raise UsageError("--rollback goes to the release that is kept there; it takes the device and nothing else.")
@@ -239,9 +242,12 @@ def _say_comparison(target: str | None, to: Path | None) -> None:
     from edge_asd_tools.deploy import remote
 
     if target:
-        # What was compared is written now and then; a reload has it written at once.
-        remote.run(target, ["sh", "-c", "systemctl reload edge-asd && sleep 2"])
-        remote.ask(target, "shadow")
+        try:
+            # What was compared is written now and then; a reload has it written at once.
+            remote.run(target, ["sh", "-c", "systemctl reload edge-asd && sleep 2"])
+            remote.ask(target, "shadow")
+        except EdgeAsdError as error:
+            progress.say(f"edge-asd: nothing to compare: {error}")
         return
     from edge_asd import shadow_commands
     from edge_asd.errors import CheckFailed

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
+from typing import IO
 
+from edge_asd_tools.deploy.plain import plain
 from edge_asd_tools.deploy.ssh import AS_ACCOUNT, AS_ROOT, LOST, Ssh, no_ssh
 
 PYTHON = "/opt/edge-asd/current/venv/bin/python"
 CONFIG = "/etc/edge-asd/device.toml"
+NEWLINE = "\r\n"
 
 
 def ask(target: str, command: str, options: Sequence[str] = ()) -> int:
@@ -34,24 +38,40 @@ def run(target: str, words: Sequence[str], *, account: str = AS_ROOT) -> int:
     ssh = Ssh(target)
     try:
         process = subprocess.Popen(
-            ssh.command(*words, account=account), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            ssh.command(*words, account=account),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
         )
     except OSError as error:
         raise no_ssh(error) from error
-    assert process.stderr  # noqa: S101 - for the type checker: it was asked for
+    assert process.stdout  # noqa: S101 - for the type checker: they were asked for
+    assert process.stderr  # noqa: S101
     kept: deque[str] = deque(maxlen=50)
-    with process:
-        try:
-            for line in process.stderr:
-                kept.append(line)
-                if line.startswith("edge-asd: "):  # else it is of ssh or sudo, and said in our words if it fails
-                    sys.stderr.write(line)
-                    sys.stderr.flush()
-            code = process.wait()
-        except KeyboardInterrupt:  # how `logs --follow` ends
-            process.terminate()
-            return 130
+    listener = threading.Thread(target=_hear, args=(process.stderr, kept), daemon=True)
+    listener.start()
+    try:
+        for line in process.stdout:
+            sys.stdout.write(f"{plain(line.rstrip(NEWLINE))}\n")
+            sys.stdout.flush()
+        code = process.wait()
+    except KeyboardInterrupt:  # how `logs --follow` ends
+        process.terminate()
+        process.wait()
+        return 130
+    listener.join(timeout=5)  # a jump host's ssh may hold the stream for longer
     errors = "".join(kept)
     if code == LOST or (code and not any(line.startswith("edge-asd: ") for line in kept)):
         raise ssh.explain(code, errors)
     return code
+
+
+def _hear(stream: IO[str], kept: deque[str]) -> None:
+    """Say what edge-asd says there; the rest is of ssh or sudo, and said in our words where it comes to that."""
+    for line in stream:
+        kept.append(line)
+        if line.startswith("edge-asd: "):
+            sys.stderr.write(f"{plain(line.rstrip(NEWLINE))}\n")
+            sys.stderr.flush()

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asd import config, progress
+from edge_asd import config, progress, release_steps
 from edge_asd.errors import DeploymentError, NotAdmitted, SignatureError, Unreachable
-from edge_asd.release_tree import Record, Tree
+from edge_asd.release_tree import Record, Tree, is_release_id
 from edge_asd.transaction import Report
-from edge_asd_tools.deploy import boards, first_config
+from edge_asd_tools.deploy import boards, first_config, lock
 from edge_asd_tools.deploy.device import Order, Outcome
 from edge_asd_tools.deploy.luggage import Item, Luggage, Packer
 from edge_asd_tools.deploy.ssh import Transport
-from edge_asd_tools.deploy.visit import Facts, Visit, visit
+from edge_asd_tools.deploy.visit import Broken, Facts, Visit, visit
 
+AGAIN_SECONDS = 3.0  # between two looks at a device that goes on alone
+ALONE_SECONDS = 420.0  # in which it has proved its release, or taken it back
 RECONNECT_SECONDS = (1.0, 2.0, 4.0, 8.0)  # after an upload broke off
 MEGABYTE = 1e6
 UNPACKED = 4  # times its size a wheel needs on the disk
@@ -68,12 +70,18 @@ class RemoteDevice:
         """Install or update the device, or give it a bundle to try; an upload that breaks off is gone on with.
 
         Raises:
-            Unreachable: the device can't be reached, or the connection broke; it finishes what it had begun by itself.
+            Unreachable: the device can't be reached, or the connection broke before the device's own part.
             BundleError, UsageError, ConfigError, StorageError: before anything was changed.
-            DeploymentError: the device refused or took it back.
+            DeploymentError: the device refused or took it back, or broke the connection meanwhile and isn't heard of.
         """
         with self._supplied(order, report) as supplied:
-            return _carried_out(supplied, order, report)
+            try:
+                return _carried_out(supplied, order, report)
+            except Broken as error:
+                if order.shadow:
+                    raise
+                report("reconnect", str(error))
+        return self._came_of(supplied, report)
 
     def rollback(self, order: Order, report: Report) -> Outcome:
         """Go back to the release before. Raises: Unreachable, DeploymentError."""
@@ -98,6 +106,35 @@ class RemoteDevice:
             there.run(step, report, options=_options(order, "--accept-deaf") if step != "drop" else ())
             after = there.look()
         return Outcome(after.current or "", changed=True, before=_committed(before).current)
+
+    def _came_of(self, supplied: _Supplied, report: Report) -> Outcome:
+        """What came of a release that was taking over when the connection broke: the device finishes it alone.
+
+        Raises:
+            DeploymentError: it didn't take over, or the device isn't heard of any more, which may be its doing.
+        """
+        release = supplied.packed.release
+        patience = time.monotonic() + ALONE_SECONDS
+        why = ""
+        while time.monotonic() < patience:
+            time.sleep(AGAIN_SECONDS)
+            try:
+                with visit(self.transport) as there:
+                    facts = there.look()
+            except Unreachable as error:
+                why = str(error)
+                continue
+            runs = _committed(facts).current
+            if runs == release and not facts.busy:
+                report("commit", f"{release} runs, as the device says after the connection broke")
+                return Outcome(release, changed=True, before=_committed(supplied.facts).current)
+            if not facts.busy:
+                raise DeploymentError(
+                    f"{self.name}: the connection broke, and {release} didn't take over; {runs or 'nothing'} runs. "
+                    "Run the same command again."
+                )
+            why = f"{self.name}: is still at work on it"
+        raise DeploymentError(f"{why}. Which release it runs isn't known; run the same command again.")
 
     @contextmanager
     def _supplied(self, order: Order, report: Report) -> Iterator[_Supplied]:
@@ -136,6 +173,11 @@ class RemoteDevice:
                 f"{order.bundle}: not signed, and {self.name} takes signed bundles alone; sign it: "
                 f"edge-asd bundle sign {order.bundle} --key ~/.ssh/id_ed25519"
             )
+        needed = lock.read(facts.machine, facts.python).glibc
+        if _numbers(facts.glibc) < _numbers(needed):
+            raise DeploymentError(
+                f"{self.name}: has glibc {facts.glibc}, what listens needs {needed}; use a later system."
+            )
         written = self._first_config(facts, order, board, sorted(one.bundle.manifest.sections))
         return self.packer.pack(one, board, facts.machine, facts.python), written
 
@@ -144,7 +186,9 @@ class RemoteDevice:
             return first_config.compose(board, order.wishes, sections)
         path = Tree(Path(self.transport.root)).config
         stated = None if self.quiet else order.board
-        first_config.hold_against(config.parse(facts.config, path), order.wishes, stated, path)
+        site = config.parse(facts.config, path)
+        first_config.hold_against(site, order.wishes, stated, path)
+        release_steps.check_section(path, site.section, sections)
         return None
 
     def _send(self, there: Visit, items: Sequence[Item], report: Report) -> None:
@@ -230,6 +274,8 @@ def _changes(
         changes.append("write /etc/edge-asd/device.toml, the site's own from then on")
     if record.current is None:
         changes.append("make the account edge-asd, and enable edge-asd.service")
+    if record.current and not facts.serves:
+        changes.append("start edge-asd.service, which doesn't run")
     if after.current != record.current:
         changes.append(f"switch from {record.current or 'nothing'} to {after.current}, and start it")
     return changes + [f"remove {old}" for old in record.named if old not in after.named]
@@ -238,13 +284,21 @@ def _changes(
 def _committed(facts: Facts) -> Record:
     """The device's record. Raises: DeploymentError."""
     try:
-        return msgspec.json.decode(facts.record, type=Record) if facts.record else Record()
+        record = msgspec.json.decode(facts.record, type=Record) if facts.record else Record()
     except msgspec.DecodeError as error:
         raise DeploymentError(f"{facts.host}: its committed.json can't be understood ({error}).") from error
+    if not all(map(is_release_id, record.named)):
+        raise DeploymentError(f"{facts.host}: its committed.json names what can't be a release.")
+    return record
 
 
 def _missing(items: Sequence[Item], here: dict[str, int]) -> int:
     return sum(item.size - here[item.sha256] for item in items)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Of a version such as "2.36"; none where it isn't one."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _room(items: Sequence[Item]) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_asd.errors import DeploymentError, EdgeAsdError, MissingRequirement, NotAdmitted, Unreachable, UsageError
+from edge_asd_tools.deploy.plain import plain
 
 PROGRAM = "EDGE_ASD_SSH"  # in the environment: the words that start ssh, as GIT_SSH_COMMAND has them
 PROBE_SECONDS = 40
@@ -22,12 +23,17 @@ OPTIONS = (
     *("-o", "ConnectTimeout=15"),
     *("-o", "ServerAliveInterval=10"),
     *("-o", "ServerAliveCountMax=3"),
+    *("-o", "ClearAllForwardings=yes"),  # those of the user's configuration are for a person's visit
+    *("-o", "RemoteCommand=none"),
 )
 LOST = 255  # the exit code of ssh itself
 
 # As root where we are, else by sudo, which never asks: the program is `$@`.
-AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; fi; exec sudo -n -- "$@"'
-AS_ACCOUNT = 'if [ "$(id -u)" = 0 ]; then exec runuser -u edge-asd -- "$@"; fi; exec sudo -n -u edge-asd -- "$@"'
+# LC_ALL: its refusals are read here.
+AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; fi; LC_ALL=C exec sudo -n -- "$@"'
+AS_ACCOUNT = (
+    'if [ "$(id -u)" = 0 ]; then exec runuser -u edge-asd -- "$@"; fi; LC_ALL=C exec sudo -n -u edge-asd -- "$@"'
+)
 AS_WE_ARE = 'exec "$@"'  # for a stand-in's folder
 
 _TARGET = re.compile(r"([0-9A-Za-z_][0-9A-Za-z_.-]{0,63}@)?[0-9A-Za-z\[][0-9A-Za-z_.:%\]-]{0,252}")
@@ -77,10 +83,10 @@ class Ssh:
 
     def explain(self, code: int, errors: str) -> EdgeAsdError:
         said = errors.strip().splitlines()
-        last = said[-1].strip() if said else f"it left with {code}"
+        last = plain(said[-1].strip()) if said else f"it left with {code}"
         if code == LOST:
             return self._of_ssh(errors, last)
-        if "sudo:" in errors and ("password is required" in errors or "terminal is required" in errors):
+        if re.search("sudo: .*(password|terminal|authentication) is required", errors):
             return NotAdmitted(
                 f"{self.name}: sudo wants a password there, which is never asked for; allow the account to do without "
                 f"(there: echo '{self._user() or 'pi'} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/edge-asd), "
@@ -90,8 +96,10 @@ class Ssh:
             return NotAdmitted(f"{self.name}: there is no sudo there; deploy as root@{self._host()}.")
         if "unknown user" in errors or "current/venv/bin/python" in errors:
             return DeploymentError(f"{self.name}: nothing is deployed there: edge-asd deploy fan.easd {self.name}")
-        if "python3: not found" in errors or "python3: command not found" in errors:
-            return NotAdmitted(f"{self.name}: there is no Python there; install it: sudo apt-get install python3")
+        if re.search("python3: (command )?not found|ModuleNotFoundError", errors):
+            return NotAdmitted(
+                f"{self.name}: there is no whole Python there ({last}); install it: sudo apt-get install python3"
+            )
         return NotAdmitted(f"{self.name}: {last}")
 
     def _of_ssh(self, errors: str, last: str) -> EdgeAsdError:

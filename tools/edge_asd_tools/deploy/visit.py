@@ -24,12 +24,15 @@ from edge_asd.errors import (
     StorageError,
     Unreachable,
 )
+from edge_asd_tools.deploy.plain import plain
 from edge_asd_tools.deploy.ssh import Transport, no_ssh
 
 PIECE = 1 << 16
 LONGEST_LINE = 1 << 20
 MOST_NOISE = 200  # lines that a login script may say before the first answer
-STEP_SECONDS = 1800.0  # a deployment waits for its daemon for minutes; nothing takes half an hour
+ANSWER_SECONDS = 120.0  # for a question; a step waits for its daemon for minutes, and nothing takes half an hour
+STEP_SECONDS = 1800.0
+SLOWEST = 2000  # bytes a second, below which an upload is given up
 
 # Reads the modules of `arrival` from its input, and is them.
 _BEGIN = (
@@ -53,13 +56,28 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     glibc: str
     systemd: bool
-    free: int
+    busy: bool
+    serves: bool
     config: str | None
     signers: bool
     record: str | None
     current: str | None
     runtimes: list[str]
     releases: dict[str, str]
+
+
+class _Answer(msgspec.Struct):
+    """One of three: what is said meanwhile; what was done; why it was refused, with its exit code."""
+
+    say: tuple[str, str] | None = None
+    refused: str | None = None
+    code: int = DeploymentError.exit_code
+    done: Any = msgspec.UNSET
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is any of them."""
+        return self.say is not None or self.refused is not None or self.done is not msgspec.UNSET
 
 
 class Broken(Unreachable):
@@ -79,47 +97,61 @@ class Visit:
 
     def look(self) -> Facts:
         """What the device is. Raises: NotAdmitted, Unreachable, DeploymentError."""
-        try:
-            return msgspec.convert(self._ask({"do": "look"}), Facts)
-        except msgspec.ValidationError as error:
-            raise DeploymentError(f"{self._transport.name}: answers what can't be understood ({error}).") from error
+        facts: Facts = self._understood(self._ask({"do": "look"}), Facts)
+        return msgspec.structs.replace(facts, host=plain(facts.host), model=plain(facts.model))
 
     def expect(self, files: list[tuple[str, int, str]], room: int, *, dry: bool = False) -> dict[str, int]:
         """How many bytes of each file are there, as (SHA-256, size, kind). Raises: as `look`, StorageError."""
-        found = self._ask({"do": "expect", "files": files, "room": room, "dry": dry})
-        return {str(digest): int(size) for digest, size in found.items()}
+        answer = self._ask({"do": "expect", "files": files, "room": room, "dry": dry}, seconds=STEP_SECONDS)
+        found: dict[str, int] = self._understood(answer, dict[str, int])
+        return {digest: min(max(0, found.get(digest, 0)), size) for digest, size, _ in files}
 
     def take(self, file: tuple[str, int, str], begin: int, content: IO[bytes], sent: Callable[[int], None]) -> None:
         """Send a file from one byte on; `sent` is told how many more went. Raises: Broken, and as `expect`."""
 
         def body(to: IO[bytes]) -> None:
             content.seek(begin)
-            while piece := content.read(PIECE):
+            left = file[1] - begin
+            while left:
+                if not (piece := content.read(min(PIECE, left))):
+                    self._process.kill()  # what would follow would be taken for its rest
+                    raise StorageError(f"{file[0]}: became shorter while it was sent; run the same command again.")
                 to.write(piece)
+                left -= len(piece)
                 sent(len(piece))
 
-        self._ask({"do": "take", "file": file, "begin": begin}, body=body)
+        seconds = ANSWER_SECONDS + (file[1] - begin) / SLOWEST
+        self._ask({"do": "take", "file": file, "begin": begin}, body=body, seconds=seconds)
 
     def build(self, runtime: dict[str, object], say: Say) -> None:
         """Have a runtime laid. Raises: as `expect`."""
-        self._ask({"do": "build", "runtime": runtime}, say)
+        self._ask({"do": "build", "runtime": runtime}, say, seconds=STEP_SECONDS)
 
     def run(self, step: str, say: Say, **arguments: object) -> None:
         """Have a step of `edge-asd release` done. Raises: as the step does, by its exit code."""
-        self._ask({"do": "run", "step": step, **arguments}, say)
+        self._ask({"do": "run", "step": step, **arguments}, say, seconds=STEP_SECONDS)
 
     def remove(self, *, data: bool) -> list[str]:
         """Have everything removed; what was. Raises: as `expect`."""
-        return [str(one) for one in self._ask({"do": "remove", "data": data})]
+        found = self._understood(self._ask({"do": "remove", "data": data}, seconds=STEP_SECONDS), list[str])
+        return [plain(one) for one in found]
+
+    def _understood(self, answer: Any, kind: Any) -> Any:
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise DeploymentError(f"{self._transport.name}: answers what can't be understood ({error}).") from error
 
     def _ask(
         self,
         request: dict[str, object],
         say: Say = lambda step, outcome: None,
         body: Callable[[IO[bytes]], None] | None = None,
+        *,
+        seconds: float | None = None,
     ) -> Any:
         assert self._process.stdin  # noqa: S101 - for the type checker: it was asked for
-        late = threading.Timer(STEP_SECONDS, self._process.kill)
+        late = threading.Timer(seconds or ANSWER_SECONDS, self._process.kill)
         late.start()
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -127,25 +159,25 @@ class Visit:
                 body(self._process.stdin)
             self._process.stdin.flush()
             for answer in self._answers():
-                if "say" in answer:
-                    say(*answer["say"])
-                elif "refused" in answer:
-                    raise _refusal(self._transport.name, str(answer["refused"]), int(answer["code"]))
+                if answer.say is not None:
+                    say(*map(plain, answer.say))
+                elif answer.refused is not None:
+                    raise _refusal(self._transport.name, plain(answer.refused), answer.code)
                 else:
-                    return answer["done"]
+                    return answer.done
         except OSError:
             pass  # the other end is gone; why, it has said
         finally:
             late.cancel()
         raise self._lost()
 
-    def _answers(self) -> Iterator[dict[str, Any]]:
+    def _answers(self) -> Iterator[_Answer]:
         assert self._process.stdout  # noqa: S101 - as above
         noise = 0
         while line := self._process.stdout.readline(LONGEST_LINE):
-            with suppress(ValueError):
-                answer = json.loads(line)
-                if isinstance(answer, dict) and answer.keys() & {"say", "done", "refused"}:
+            with suppress(ValueError, RecursionError):
+                answer = msgspec.json.decode(line, type=_Answer)
+                if answer.is_one:
                     self._answered = True
                     yield answer
                     continue
@@ -167,11 +199,18 @@ class Visit:
         errors = b"".join(self._errors).decode(errors="replace")
         if not self._answered:
             return self._transport.explain(code, errors)
-        last = (errors.strip().splitlines() or [f"it ended with {code}"])[-1].strip()
+        last = plain((errors.strip().splitlines() or [f"it ended with {code}"])[-1].strip())
         return Broken(
             f"{self._transport.name}: the connection broke off ({last}). What the device had begun it finishes or "
             "takes back by itself; run the same command again."
         )
+
+    def close(self) -> None:
+        """The streams; of standard error only what nobody else holds, such as a jump host's ssh that lives on."""
+        self._listener.join(timeout=5)
+        for stream in (self._process.stdout, None if self._listener.is_alive() else self._process.stderr):
+            if stream:
+                stream.close()
 
     def _hear_errors(self) -> None:
         assert self._process.stderr  # noqa: S101 - as above
@@ -195,11 +234,12 @@ def visit(transport: Transport) -> Iterator[Visit]:
         raise no_ssh(error) from error
     assert process.stdin  # noqa: S101 - as above
     text = _sources()
+    begun = Visit(transport, process)  # it hears what ssh says from now on
     with suppress(OSError):  # gone already: the first question will say why
         process.stdin.write(b"%d\n%s" % (len(text), text))
         process.stdin.flush()
     try:
-        yield Visit(transport, process)
+        yield begun
     finally:
         with suppress(OSError):
             process.stdin.close()
@@ -208,9 +248,7 @@ def visit(transport: Transport) -> Iterator[Visit]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(timeout=10)
-        for stream in (process.stdout, process.stderr):
-            if stream:
-                stream.close()
+        begun.close()
 
 
 def _sources() -> bytes:
@@ -224,5 +262,5 @@ def _sources() -> bytes:
 def _refusal(name: str, why: str, code: int) -> EdgeAsdError:
     """What the device refused, as the error that it would be here."""
     kinds: dict[int, type[EdgeAsdError]] = {StorageError.exit_code: StorageError, CheckFailed.exit_code: CheckFailed}
-    kinds |= {kind.exit_code: kind for kind in EdgeAsdError.__subclasses__() if kind.exit_code > CheckFailed.exit_code}
+    kinds |= {kind.exit_code: kind for kind in EdgeAsdError.__subclasses__() if kind not in (CheckFailed, Unreachable)}
     return kinds.get(code, DeploymentError)(f"{name}: {why}")
