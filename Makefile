@@ -2,13 +2,16 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench lock clean
+.PHONY: demo test test-pi lint format bench lock clean
 
 demo: .venv/ready ## the whole path on a synthetic plant: train, evaluate, export, deploy, listen
 	$(BIN)/edge-asd demo --out demo-plant
 
 test: .venv/ready ## every test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-pi: .venv/ready ## deployment on whole virtual Pis, kernel and all; as root, most of an hour
+	EDGE_ASD_VIRTUAL_PI=1 $(BIN)/python -m pytest tests/pi --exitfirst --capture=no
 
 lint: .venv/ready ## style, types, and which room may import which
 	$(BIN)/ruff check .

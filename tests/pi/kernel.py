@@ -63,8 +63,11 @@ def kernel(suite: Suite) -> Kernel:
         if not shutil.which(program):
             missing(program)
     recipe = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:16]
+    place = CACHE / f"kernel-{suite.name}-{recipe}"
+    for outdated in set(CACHE.glob(f"kernel-{suite.name}-*")) - {place}:
+        shutil.rmtree(outdated, ignore_errors=True)
     try:
-        return Kernel(made(CACHE / f"kernel-{suite.name}-{recipe}", lambda into: _make(into, suite)))
+        return Kernel(made(place, lambda into: _make(into, suite)))
     except MissingRequirement as error:
         missing(str(error))
         raise AssertionError from error  # not reached
@@ -95,8 +98,8 @@ def _with_dependencies(everything: Path, names: Iterable[str]) -> list[str]:
     """The files of modules, those that others need before them; none of one that is part of the kernel."""
     needs = {}
     for line in (everything / "modules.dep").read_text().splitlines():
-        path, _, others = line.partition(":")
-        needs[_name(path)] = (path, others.split())
+        path, _, before_it = line.partition(":")
+        needs[_name(path)] = (path, before_it.split())
     builtin = {_name(line) for line in (everything / "modules.builtin").read_text().splitlines()}
     found: list[str] = []
     for name in names:

@@ -1,14 +1,15 @@
 """A virtual Pi: a whole machine of the Pi's processor, with a kernel, a disk and a sound card of its own.
 
-It shows what a container can't: the sandbox of a unit as the kernel enforces it, an account of memory, logins as logind
-has them, sound through ALSA, and a disk that loses what was not yet on it when the power goes. What it can't show either
-is how fast a Pi is. It takes half a minute to start and some minutes to be deployed on.
+It shows what a container can't: a unit's sandbox as a kernel enforces it, an account of memory, logins as logind has
+them, sound through ALSA, and a disk that loses what wasn't yet on it when the power goes. What it can't show either is
+how fast a Pi is. It takes half a minute to start, and some minutes to be deployed on.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,9 +72,14 @@ def booted(suite: Suite, folder: Path) -> Iterator[Machine]:
 
 
 class Machine(EmulatedPi):
-    """QEMU's machine `virt`, started from a disk that is made of the root's files."""
+    """QEMU's machine `virt`, started from a disk that is made of the root's files.
+
+    Attributes:
+        start_seconds: that its last start took.
+    """
 
     patience = 400.0
+    start_seconds = 0.0
 
     def __init__(self, suite: Suite, folder: Path, kernel: Kernel) -> None:
         super().__init__(suite, folder)
@@ -89,6 +95,11 @@ class Machine(EmulatedPi):
         finally:
             shutil.rmtree(root)
         _do("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self._files), "-F", "raw", str(self._disk))
+
+    def start(self) -> None:
+        began = time.monotonic()
+        super().start()
+        self.start_seconds = time.monotonic() - began
 
     def play(self, sound: Path) -> None:
         at_once = f"cat > /{SOUND}.new && sync /{SOUND}.new && mv /{SOUND}.new /{SOUND} && systemctl restart microphone"

@@ -90,6 +90,8 @@ def build(places: Places, runtime: Runtime, say: Callable[[str, str], None]) -> 
         os.sync()  # some thousand files: one call for all of them
         staging.rename(place)
         sync(places.runtimes)
+        for digest in (runtime.unit, runtime.sbom):  # copied; of wheels the next update needs those that stay the same
+            places.arrived(digest, "file").unlink(missing_ok=True)
 
 
 def _lay(places: Places, runtime: Runtime, staging: Path) -> None:
