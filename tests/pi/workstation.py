@@ -10,9 +10,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import soundfile
+
+from edge_asd import bundle
 from edge_asd_tools.deploy.ssh import PROGRAM
 from pi.emulated_pi import HOST, EmulatedPi
 
@@ -151,3 +156,28 @@ class Workstation:
         self.transcript.say(f"(under the unit) {program.strip()}\n{found}")
         assert done.returncode == 0, found + done.stderr
         return found
+
+
+def four_bundles(whole: Path, folder: Path) -> list[Path]:
+    """Three that differ in their cards, and one whose golden clip is said to have scored something else."""
+    content = bundle.read(whole)
+    golden = msgspec.structs.replace(content.manifest.golden, score=0.5)
+    cards = [replace(content, model_card=f"# {number}\n") for number in range(3)]
+    wrong = replace(content, manifest=msgspec.structs.replace(content.manifest, golden=golden))
+    paths = [folder / f"fan-{name}.easd" for name in (0, 1, 2, "wrong")]
+    for path, made in zip(paths, [*cards, wrong], strict=True):
+        bundle.write(path, made)
+    return paths
+
+
+def sound_of_a_fan(plant: Path, folder: Path) -> Path:
+    """One that runs well, as a Pi hears it: raw samples."""
+    samples, rate = soundfile.read(sorted((plant / "fan" / "train").glob("section_00_*.wav"))[0], dtype="int16")
+    assert rate == 16000
+    np.ascontiguousarray(samples).astype("<i2").tofile(folder / "fan.raw")
+    return folder / "fan.raw"
+
+
+def digest(path: Path) -> str:
+    """By which a bundle is known."""
+    return bundle.digest(path.read_bytes())
