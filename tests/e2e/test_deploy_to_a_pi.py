@@ -135,9 +135,10 @@ def test_a_power_cut_before_the_new_release_proved_itself(seat: Workstation, bun
     """What starts then is the release before; the next deployment finishes, and nothing is left over."""
     first, _, third, _ = bundles
     with seat.transcript.lap("the plug at the switch, until the release before scores"):
-        seat.edge_asd("deploy", third, HOST, plug_at="switch")
-        seat.pi.start()
+        done = seat.edge_asd("deploy", third, HOST, plug_at="switch")
         seat.soon_scoring(digest(first))
+    assert done.returncode == 8, done.stdout
+    assert "didn't take over" in done.stdout  # the host asked until it was told
     assert "the one before runs again" in seat.root("journalctl", "--unit", "edge-asd", "--output=cat", "--boot")
     with seat.transcript.lap("deployed again"):
         seat.does("deploy", third, HOST)

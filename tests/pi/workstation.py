@@ -72,7 +72,7 @@ class Workstation:
 
         Args:
             words: behind `edge-asd`.
-            plug_at: the Pi's plug is pulled as soon as a line begins so.
+            plug_at: the Pi's plug is pulled as soon as a line begins so, and put in again.
         """
         self.transcript.say(f"$ edge-asd {' '.join(Path(str(word)).name for word in words)}")
         environment = {**os.environ, PROGRAM: f"ssh -F {self.pi.ssh_config}"}
@@ -91,8 +91,8 @@ class Workstation:
                 heard.append(line)
                 self.transcript.say(line)
                 if plug_at and line.startswith(plug_at):
-                    self.transcript.say("(the plug is pulled)")
-                    self.pi.pull_the_plug()
+                    self.transcript.say("(the plug is pulled, and put in again)")
+                    self.pi.power_cut()
             code = process.wait(SECONDS)
         self.transcript.say(f"({code})" if code else "")
         return subprocess.CompletedProcess(command, code, "".join(heard))

@@ -127,6 +127,7 @@ def site(template: Site, server: Server, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_device, "RECONNECT_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr(remote_device, "AGAIN_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -409,14 +410,17 @@ def test_cut_at_a_step(site: Site, tiny_bundle: Path, other: Path, step: str, en
         if at == step:
             end(site)
 
+    outcome = None
     with suppress(Unreachable, DeploymentError):
-        site.deploy(other, ended)
+        outcome = site.deploy(other, ended)
     until(lambda: not site.processes(), seconds=60)
     assert site.runs() in {digest(tiny_bundle), digest(other)}
     assert (site.tree.current / "venv" / "bin" / "python").exists()
     if end is cut and step not in ("connect", "send"):  # what the device had begun it finished by itself
         assert release.status(site.root).committed
         assert site.runs() == digest(other)
+        assert outcome  # the host asked again, and knows
+        assert bundle_of(outcome.release) == digest(other)
     site.deploy(other)
     assert (site.runs(), release.status(site.root).committed) == (digest(other), True)
     assert bundle_of(release.status(site.root).previous or "") == digest(tiny_bundle)
@@ -439,3 +443,29 @@ def test_a_first_deployment_cut_at_a_step(
     bare.deploy(tiny_bundle)
     assert bare.runs() == digest(tiny_bundle)
     bare.nothing_is_left()
+
+
+def test_a_device_that_is_not_heard_of_again_has_not_taken_over(
+    site: Site, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release may be what silenced it: that is no device that can't be reached."""
+    monkeypatch.setattr(remote_device, "ALONE_SECONDS", 1.0)
+
+    def gone(step: str, outcome: str) -> None:
+        if step == "stage":
+            monkeypatch.setenv(PROGRAM, "false")
+            cut(site)
+
+    with pytest.raises(DeploymentError, match="Which release it runs isn't known"):
+        site.deploy(other, gone)
+    until(lambda: not site.processes(), seconds=60)
+
+
+def test_a_step_that_is_killed_is_known_not_to_have_taken_over(site: Site, tiny_bundle: Path, other: Path) -> None:
+    def killed(step: str, outcome: str) -> None:
+        if step == "golden":
+            kill(site)
+
+    with pytest.raises(DeploymentError, match=r"the connection broke, and \S+ didn't take over; \S+ runs"):
+        site.deploy(other, killed)
+    assert site.runs() == digest(tiny_bundle)

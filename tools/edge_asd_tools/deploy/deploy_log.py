@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -14,6 +16,8 @@ LARGEST = 1 << 20
 FILES = 3
 NAME = "edge-asd.deploy"
 
+_one_at_a_time = threading.Lock()  # a fleet has many to say
+
 
 def path() -> Path:
     """Where it lies: `edge-asd/deploy.log` in the user's state folder (XDG base directories)."""
@@ -23,18 +27,23 @@ def path() -> Path:
 
 def note(device: str, step: str, outcome: str) -> None:
     """Keep one line. Where it can't be written that is said once, and no deployment fails for it."""
-    _log().info("%s %s %-9s %s", iso(SystemClock().utc_now()), device, step, " ".join(outcome.split()))
+    with _one_at_a_time:
+        log = _log(path())
+    log.info("%s %s %-9s %s", iso(SystemClock().utc_now()), device, step, " ".join(outcome.split()))
 
 
-def _log() -> logging.Logger:
+@lru_cache(maxsize=1)
+def _log(place: Path) -> logging.Logger:
     log = logging.getLogger(NAME)
-    if not log.handlers:
-        log.setLevel(logging.INFO)
-        log.propagate = False
-        try:
-            path().parent.mkdir(parents=True, exist_ok=True)
-            log.addHandler(RotatingFileHandler(path(), maxBytes=LARGEST, backupCount=FILES, encoding="utf-8"))
-        except OSError as error:
-            log.addHandler(logging.NullHandler())
-            progress.say(f"edge-asd: without a log of this deployment: {path()}: {error.strerror}")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for before in log.handlers[:]:  # it was kept elsewhere
+        log.removeHandler(before)
+        before.close()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        log.addHandler(RotatingFileHandler(place, maxBytes=LARGEST, backupCount=FILES, encoding="utf-8"))
+    except OSError as error:
+        log.addHandler(logging.NullHandler())
+        progress.say(f"edge-asd: without a log of this deployment: {place}: {error.strerror}")
     return log
