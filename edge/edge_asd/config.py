@@ -57,7 +57,7 @@ def load(path: Path) -> DeviceConfig:
     Raises:
         ConfigError: no such file, not TOML, or a key that is missing, unknown, of the wrong type or out of range.
     """
-    return parse(_read(path), path)
+    return parse(read(path, "device.toml", LARGEST_CONFIG), path)
 
 
 def parse(text: str, path: Path) -> DeviceConfig:
@@ -93,14 +93,19 @@ def secret(path: Path) -> str:
     return found
 
 
-def _read(path: Path) -> str:
+def read(path: Path, kind: str, largest: int) -> str:
+    """The text of a configuration file of a kind, such as device.toml, and of so many bytes at most.
+
+    Raises:
+        ConfigError: it can't be read, or isn't one by its size or its encoding.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_CONFIG + 1)
+            content = file.read(largest + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: can't be read ({error.strerror}); give the path of a device.toml.") from error
-    if len(content) > LARGEST_CONFIG:
-        raise ConfigError(f"{path}: larger than {LARGEST_CONFIG >> 10} KiB; is it the right file?")
+        raise ConfigError(f"{path}: can't be read ({error.strerror}); give the path of a {kind}.") from error
+    if len(content) > largest:
+        raise ConfigError(f"{path}: larger than {largest >> 10} KiB; is it the right file?")
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from edge_asd import bundle, release_steps
 from edge_asd.errors import DeploymentError
+from edge_asd.release_record import Record
 from edge_asd.release_steps import Incoming
-from edge_asd.release_tree import Record, Tree, leftovers, linked, locked, read_record
+from edge_asd.release_tree import Tree, leftovers, linked, locked, read_record
 from edge_asd.service import Rehearsal, Service
 from edge_asd.transaction import Report, begin, check, or_as_before, stage, storage_errors, take_over
 
@@ -151,8 +152,7 @@ def shadow(
             what = "runs" if incoming.release == record.current else "is tried"
             report("unchanged", f"{incoming.release} {what} already")
             return Deployed(record.current, record.previous, changed=False)
-        if not given.allow_older:
-            release_steps.check_age(tree, incoming, record)
+        release_steps.check_age(tree, incoming, record, allowed=given.allow_older)
         with or_as_before(tree, incoming.release, service):
             staged = stage(tree, incoming, environment, report)
             check(tree, staged, incoming, service, first_config=None, report=report)
@@ -215,8 +215,7 @@ def plan(root: Path, path: Path, given: Provision) -> list[str]:
     changes = [f"remove {path}, left over from a deployment that broke off" for path in gone]
     if _runs_already(tree, record, incoming, given):
         return changes
-    if not given.allow_older:
-        release_steps.check_age(tree, incoming, record)
+    release_steps.check_age(tree, incoming, record, allowed=given.allow_older)
     release_steps.check_site(tree, incoming.bundle, given.first_config)
     release = tree.release(incoming.release)
     if not release_steps.is_intact(release, incoming, given.environment):
@@ -234,8 +233,7 @@ def _install(
     tree: Tree, incoming: Incoming, given: Provision, record: Record, service: Service, report: Report
 ) -> Deployed:
     """The way of a bundle to the release that runs."""
-    if not given.allow_older:
-        release_steps.check_age(tree, incoming, record)
+    release_steps.check_age(tree, incoming, record, allowed=given.allow_older)
     with or_as_before(tree, incoming.release, service):
         staged = stage(tree, incoming, given.environment, report)
         after = take_over(tree, staged, incoming, record, service, first_config=given.first_config, report=report)

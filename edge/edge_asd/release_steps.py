@@ -18,18 +18,8 @@ import msgspec
 from edge_asd import __version__, bundle, config, files, signing
 from edge_asd.bundle import Bundle
 from edge_asd.errors import BundleError, ConfigError, DeploymentError, SignatureError
-from edge_asd.release_tree import (
-    CONFIG_IS_OURS,
-    Record,
-    Release,
-    Tree,
-    linked,
-    point,
-    recover,
-    release_id,
-    relink,
-    write_record,
-)
+from edge_asd.release_record import Record, release_id
+from edge_asd.release_tree import CONFIG_IS_OURS, Release, Tree, linked, point, recover, relink, write_record
 from edge_asd.settings import DeviceConfig
 
 
@@ -80,13 +70,13 @@ def identify(tree: Tree, path: Path, environment: Path) -> Incoming:
     return Incoming(release, content, heard, signature, signer)
 
 
-def check_age(tree: Tree, incoming: Incoming, record: Record) -> None:
-    """Refuse a signed bundle that is older than the one that runs: an old one was signed once, too.
+def check_age(tree: Tree, incoming: Incoming, record: Record, *, allowed: bool) -> None:
+    """Refuse a signed bundle that is older than the one that runs, unless that is allowed: it was signed once, too.
 
     Raises:
         SignatureError: it is older, or that can't be known.
     """
-    if not incoming.signer or not record.current:
+    if allowed or not incoming.signer or not record.current:
         return
     try:
         running = bundle.read(tree.release(record.current).bundle)

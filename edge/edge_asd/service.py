@@ -15,7 +15,8 @@ import msgspec
 from edge_asd import child, release_checks, status
 from edge_asd.child import Finished
 from edge_asd.errors import CheckFailed, EdgeAsdError
-from edge_asd.release_tree import Release, Tree, bundle_of, linked
+from edge_asd.release_record import bundle_of
+from edge_asd.release_tree import Release, Tree, linked
 from edge_asd.status import Status
 
 ACCOUNT = "edge-asd"

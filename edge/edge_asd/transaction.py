@@ -11,18 +11,9 @@ from pathlib import Path
 
 from edge_asd import files, release_checks, release_steps
 from edge_asd.errors import DeploymentError, EdgeAsdError, StorageError
+from edge_asd.release_record import Record, bundle_of
 from edge_asd.release_steps import Incoming
-from edge_asd.release_tree import (
-    Record,
-    Release,
-    Tree,
-    begin_record,
-    bundle_of,
-    linked,
-    read_record,
-    recover,
-    relink,
-)
+from edge_asd.release_tree import Release, Tree, begin_record, linked, read_record, recover, relink
 from edge_asd.service import Service
 
 Report = Callable[[str, str], None]

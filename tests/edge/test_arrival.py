@@ -245,7 +245,7 @@ def test_a_desk_answers_everything_in_one_line(places: Places) -> None:
         {"do": "remove", "data": False},
         {"do": "look"},
     )
-    assert answers[0]["done"]["releases"] == {}
+    assert answers[0]["done"]["runtimes"] == []
     assert all("refused" in answer for answer in answers[1:6])
     assert answers[6]["done"] == [str(places.home)]
     assert "done" in answers[7]

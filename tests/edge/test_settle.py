@@ -8,7 +8,8 @@ import pytest
 
 from edge_asd import settle
 from edge_asd.errors import DeploymentError
-from edge_asd.release_tree import Record, Tree, linked, locked, point, write_record
+from edge_asd.release_record import Record
+from edge_asd.release_tree import Tree, linked, locked, point, write_record
 
 OLD, NEW = "fan-0123456789abcdef", "fan-fedcba9876543210"
 

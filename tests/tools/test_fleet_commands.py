@@ -17,7 +17,7 @@ from common import missing
 from edge_asd import bundle, cli
 from edge_asd.errors import BundleError, DownloadError
 from edge_asd.release import status
-from edge_asd.release_tree import bundle_of
+from edge_asd.release_record import bundle_of
 from edge_asd_tools.deploy import boards, deploy_log, first_config, fleet_commands, luggage
 from edge_asd_tools.deploy.device import LocalDevice, Order
 from edge_asd_tools.deploy.first_config import Wishes

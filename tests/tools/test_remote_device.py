@@ -25,8 +25,9 @@ from edge_asd.errors import (
     Unreachable,
     UsageError,
 )
-from edge_asd.release_tree import Tree, bundle_of
-from edge_asd_tools.deploy import remote_device
+from edge_asd.release_record import bundle_of
+from edge_asd.release_tree import Tree
+from edge_asd_tools.deploy import remote_device, remote_plan
 from edge_asd_tools.deploy.device import Order
 from edge_asd_tools.deploy.first_config import Wishes
 from edge_asd_tools.deploy.remote_device import RemoteDevice
@@ -331,7 +332,7 @@ def test_settings_and_options_are_held_against_each_other(site: Site, other: Pat
 
 
 def test_a_full_disk_is_seen_before(site: Site, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_device, "_room", lambda items: 1 << 60)
+    monkeypatch.setattr(remote_plan, "room", lambda items: 1 << 60)
     with pytest.raises(StorageError, match=r"needs \d+ MB, \d+ MB are free"):
         site.deploy(other)
 

@@ -15,7 +15,7 @@ import pytest
 
 from common import until
 from edge_asd.errors import CheckFailed, DeploymentError, EdgeAsdError, NotAdmitted, Unreachable
-from edge_asd.release_tree import Record
+from edge_asd.release_record import Record
 from edge_asd.transaction import Report
 from edge_asd_tools.deploy import fleet_commands, waves
 from edge_asd_tools.deploy.device import Order, Outcome

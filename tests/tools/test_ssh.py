@@ -37,7 +37,7 @@ def refusal(host: str, root: Path) -> EdgeAsdError:
 def test_a_device_says_what_it_is(server: Server, tmp_path: Path) -> None:
     with visit(Ssh(HOST, str(tmp_path))) as there:
         facts = there.look()
-        assert (facts.current, facts.config, facts.releases) == (None, None, {})
+        assert (facts.current, facts.config, facts.runtimes) == (None, None, [])
         assert (facts.busy, facts.serves) == (False, True)
         assert there.expect([], 0, dry=True) == {}
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,8 @@ them, as root. So they need nothing but each other and a standard library, 3.9 o
     places    where things lie, and whether a file still is what it was
     uploads   files come, broken uploads go on
     runtimes  a virtual environment, of wheels that came
+    removal   all of it goes again
     desk      one request after the other
 """
 
-SOURCES = ("places", "uploads", "runtimes", "desk")
+SOURCES = ("places", "uploads", "runtimes", "removal", "desk")

@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,13 +30,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from edge_asd.arrival import runtimes, uploads
-from edge_asd.arrival.places import LARGEST_TEXT, Places, Refused, sha256_of, text_of
+from edge_asd.arrival import removal, runtimes, uploads
+from edge_asd.arrival.places import LARGEST_TEXT, Places, Refused, exit_code_of, text_of
 from edge_asd.arrival.runtimes import Runtime
 from edge_asd.arrival.uploads import Expected
 
 LARGEST_REQUEST = 1 << 20
-COMMAND_SECONDS = 120
 STEPS = ("activate", "rollback", "shadow", "promote", "drop")
 ISOLATED = ("-I", "-B")  # nothing of root's environment decides what runs, and nothing compiled is kept anywhere
 # What a request, or a wheel, may be answered with that isn't what it should be.
@@ -52,8 +50,6 @@ UNREADABLE = (
     zipfile.BadZipFile,
 )
 RELEASE = re.compile(r"[0-9A-Za-z_-]{1,32}-[0-9a-f]{16}(\.[0-9a-f]{8})?")
-ACCOUNT = "edge-asd"
-UNIT_LINK = Path("/etc/systemd/system") / runtimes.UNIT
 
 
 class Desk:
@@ -101,7 +97,6 @@ class Desk:
             "record": text_of(places.home / "committed.json") or None,
             "current": places.current.resolve().name if places.current.exists() else None,
             "runtimes": sorted(path.name for path in places.runtimes.glob("[!.]*")),
-            "releases": {name: sha256_of(path) for name, path in places.bundles().items()},
         }
 
     def expect(self, files: Sequence[Sequence[Any]], room: int, dry: bool = False) -> dict[str, int]:
@@ -146,30 +141,8 @@ class Desk:
                 self._places.incoming.rmdir()
 
     def remove(self, data: bool) -> list[str]:
-        """Everything that deployments brought, the folder by which they find their way last; what was removed."""
-        places = self._places
-        system = places.root == Path("/")
-        gone = [*([places.etc, places.state] if data else []), places.home]
-        gone = [folder for folder in gone if folder.is_dir()]
-        if not gone:
-            return []
-        with places.alone():
-            if system:
-                self._do("systemctl", "disable", "--quiet", "--now", runtimes.UNIT)
-                if self._do("systemctl", "is-active", "--quiet", runtimes.UNIT) == 0:
-                    raise Refused(f"{runtimes.UNIT} doesn't stop; see `systemctl status {runtimes.UNIT}` there.")
-                with suppress(FileNotFoundError):
-                    UNIT_LINK.unlink()
-                self._do("systemctl", "daemon-reload")
-                shutil.rmtree("/run/edge-asd", ignore_errors=True)
-                if data:
-                    self._do("userdel", ACCOUNT)
-            for folder in (places.runtimes, places.releases):
-                if folder.is_dir():  # half of one would be taken for whole
-                    folder.rename(folder.with_name(f".gone-{folder.name}"))
-            for folder in dict.fromkeys([*gone, places.home]):  # the lock made that one, if it wasn't there
-                shutil.rmtree(folder)
-        return [str(folder) for folder in gone]
+        """Everything that deployments brought, with the site's data or without; what was removed."""
+        return removal.remove(self._places, data=data)
 
     def _committed(self) -> Path:
         """The environment of the committed release, or of one before where that doesn't work. Raises: Refused."""
@@ -178,7 +151,7 @@ class Desk:
             environment = Path(self._places.releases, release, "venv").resolve()
             command = [str(environment / "bin" / "python"), *ISOLATED, "-c", "import edge_asd.release_commands"]
             with suppress(OSError, subprocess.SubprocessError):
-                if not subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode:
+                if exit_code_of(*command) == 0:
                     return environment
         raise Refused("nothing is deployed on this device that could do that; deploy a bundle.")
 
@@ -207,11 +180,7 @@ class Desk:
         if self._places.root != Path("/"):
             return True
         asked = ("is-active", "is-enabled")
-        return all(self._do("systemctl", word, "--quiet", runtimes.UNIT) == 0 for word in asked)
-
-    def _do(self, *words: str) -> int:
-        """Run a command that may have nothing to do; its exit code."""
-        return subprocess.run(words, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode
+        return all(exit_code_of("systemctl", word, "--quiet", runtimes.UNIT) == 0 for word in asked)
 
     def _say(self, **answer: object) -> None:
         with suppress(OSError):  # nobody reads it any more

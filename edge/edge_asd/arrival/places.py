@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 from typing import IO
 
 PIECE = 1 << 18
 LARGEST_TEXT = 64 << 10
+COMMAND_SECONDS = 120
 
 
 class Refused(Exception):
@@ -38,10 +40,9 @@ class Places:
         """Where a file lies that came whole, by its SHA-256."""
         return (self.wheels if kind == "wheel" else self.incoming) / digest
 
-    def bundles(self) -> dict[str, Path]:
-        """The bundle of every release that is here, by the release's id."""
-        found = sorted(self.releases.glob("[!.]*/bundle.easd"))
-        return {path.parent.name: path for path in found}
+    def bundles(self) -> list[Path]:
+        """The bundle of every release that is here."""
+        return sorted(self.releases.glob("[!.]*/bundle.easd"))
 
     def busy(self) -> bool:
         """Whether a deployment is at work."""
@@ -66,6 +67,11 @@ class Places:
                 f"{self.home}: another deployment is at work there; wait until it is done, then run this one again."
             ) from None
         return file
+
+
+def exit_code_of(*words: str) -> int:
+    """Run a command to its end, which may have nothing to do. Raises: OSError, subprocess.TimeoutExpired."""
+    return subprocess.run(words, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode
 
 
 def text_of(path: Path) -> str:

@@ -117,7 +117,7 @@ def bundle(places: Places, name: str, digest: str, signature: str | None) -> Pat
     if not BUNDLE.fullmatch(name):
         raise Refused(f"{name[:100]!r}: no bundle can be called so.")
     came = places.incoming / digest
-    for path in places.bundles().values():
+    for path in places.bundles():
         if sha256_of(path) != digest:
             continue
         beside = path.with_name(f"{path.name}.sig")
@@ -134,7 +134,7 @@ def bundle(places: Places, name: str, digest: str, signature: str | None) -> Pat
 def _here(places: Places, expected: Expected) -> int:
     digest, size, kind = expected
     if kind != "wheel":
-        kept = [path if kind == "bundle" else path.with_name(f"{path.name}.sig") for path in places.bundles().values()]
+        kept = [path if kind == "bundle" else path.with_name(f"{path.name}.sig") for path in places.bundles()]
         if any(path.is_file() and sha256_of(path) == digest for path in kept):
             return size
     for path in (places.arrived(digest, kind), places.incoming / f"{digest}.part"):

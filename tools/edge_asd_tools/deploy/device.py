@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from edge_asd import bundle, config, release
+from edge_asd.arrival import removal
+from edge_asd.arrival.places import Places, Refused
+from edge_asd.errors import DeploymentError
 from edge_asd.release import Deployed, Provision
-from edge_asd.release_tree import Record, Tree, locked, read_record
+from edge_asd.release_record import Record
+from edge_asd.release_tree import Tree, read_record
 from edge_asd.transaction import Report
 from edge_asd_tools.deploy import boards, first_config
 from edge_asd_tools.deploy.first_config import Wishes
@@ -130,15 +133,10 @@ class LocalDevice:
         return _outcome(self.record().current, release.drop(self.root, report=report))
 
     def undeploy(self, *, data: bool) -> list[str]:
-        tree = Tree(self.root)
-        if not tree.home.is_dir():
-            return []
-        gone = [*([tree.config.parent, tree.state] if data else []), tree.home]
-        gone = [folder for folder in gone if folder.is_dir()]
-        with locked(tree):
-            for folder in gone:
-                shutil.rmtree(folder)
-        return [str(folder) for folder in gone]
+        try:
+            return removal.remove(Places(str(self.root)), data=data)
+        except Refused as error:
+            raise DeploymentError(str(error)) from error
 
     def how_to_listen(self) -> str:
         """The command that starts listening there."""

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from edge_asd import config
 from edge_asd.errors import ConfigError, UsageError
 from edge_asd_tools.deploy import boards
 from edge_asd_tools.deploy.boards import Table
@@ -87,16 +88,10 @@ def read(path: Path) -> Fleet:
 
 
 def _document(path: Path) -> dict[str, Any]:
+    text = config.read(path, "fleet.toml", LARGEST_FILE)
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read ({error.strerror}); give the path of a fleet.toml.") from error
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"{path}: larger than {LARGEST_FILE >> 10} KiB; is it the right file?")
-    try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}; mend it there.") from error
 
 

@@ -9,7 +9,7 @@ from threading import Lock
 
 from edge_asd import json_lines, progress
 from edge_asd.errors import CheckFailed, ConfigError, DeploymentError
-from edge_asd.release_tree import bundle_of
+from edge_asd.release_record import bundle_of
 from edge_asd.transaction import Report
 from edge_asd_tools.deploy import deploy_log, fleet, waves
 from edge_asd_tools.deploy.device import Device, Order, Outcome

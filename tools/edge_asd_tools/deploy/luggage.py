@@ -17,7 +17,7 @@ from typing import IO
 from edge_asd import signing
 from edge_asd.bundle import Bundle, content_of, decode
 from edge_asd.errors import UsageError
-from edge_asd.release_tree import release_id
+from edge_asd.release_record import release_id
 from edge_asd_tools.deploy import boards, own_wheel, wheels
 from edge_asd_tools.deploy.boards import Board
 from edge_asd_tools.deploy.runtime_sbom import runtime_sbom

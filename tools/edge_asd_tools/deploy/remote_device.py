@@ -8,13 +8,12 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from edge_asd import config, progress, release_steps
 from edge_asd.errors import DeploymentError, NotAdmitted, SignatureError, Unreachable
-from edge_asd.release_tree import Record, Tree, is_release_id
+from edge_asd.release_record import Record
+from edge_asd.release_tree import Tree
 from edge_asd.transaction import Report
-from edge_asd_tools.deploy import boards, first_config, lock
+from edge_asd_tools.deploy import boards, first_config, lock, remote_plan
 from edge_asd_tools.deploy.device import Order, Outcome
 from edge_asd_tools.deploy.luggage import Item, Luggage, Packer
 from edge_asd_tools.deploy.ssh import Transport
@@ -23,8 +22,6 @@ from edge_asd_tools.deploy.visit import Broken, Facts, Visit, visit
 AGAIN_SECONDS = 3.0  # between two looks at a device that goes on alone
 ALONE_SECONDS = 420.0  # in which it has proved its release, or taken it back
 RECONNECT_SECONDS = (1.0, 2.0, 4.0, 8.0)  # after an upload broke off
-MEGABYTE = 1e6
-UNPACKED = 4  # times its size a wheel needs on the disk
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class RemoteDevice:
     def record(self) -> Record:
         """What is committed there. Raises: Unreachable, DeploymentError."""
         with visit(self.transport) as there:
-            return _committed(there.look())
+            return remote_plan.committed(there.look())
 
     def plan(self, order: Order) -> list[str]:
         """What `deploy` would change, a line each. Nothing is sent and nothing changed.
@@ -60,11 +57,14 @@ class RemoteDevice:
         with visit(self.transport) as there:
             facts = self._look(there)
             packed, written = self._packed(facts, order)
-            items = _needed(facts, packed, order)
-            here = there.expect([item.expected for item in items], _room(items), dry=True)
+            items = remote_plan.needed(facts, packed, order)
+            here = there.expect([item.expected for item in items], remote_plan.room(items), dry=True)
         if order.shadow:
-            return [f"send {_size(_missing(items, here))} MB", "try the bundle beside the one that runs"]
-        return _changes(facts, packed, items, here, written)
+            return [
+                f"send {remote_plan.megabytes(remote_plan.missing(items, here))} MB",
+                "try the bundle beside the one that runs",
+            ]
+        return remote_plan.changes(facts, packed, items, here, written)
 
     def deploy(self, order: Order, report: Report) -> Outcome:
         """Install or update the device, or give it a bundle to try; an upload that breaks off is gone on with.
@@ -105,7 +105,7 @@ class RemoteDevice:
             before = self._look(there)
             there.run(step, report, options=_options(order, "--accept-deaf") if step != "drop" else ())
             after = there.look()
-        return Outcome(after.current or "", changed=True, before=_committed(before).current)
+        return Outcome(after.current or "", changed=True, before=remote_plan.committed(before).current)
 
     def _came_of(self, supplied: _Supplied, report: Report) -> Outcome:
         """What came of a release that was taking over when the connection broke: the device finishes it alone.
@@ -124,10 +124,10 @@ class RemoteDevice:
             except Unreachable as error:
                 why = str(error)
                 continue
-            runs = _committed(facts).current
+            runs = remote_plan.committed(facts).current
             if runs == release and not facts.busy:
                 report("commit", f"{release} runs, as the device says after the connection broke")
-                return Outcome(release, changed=True, before=_committed(supplied.facts).current)
+                return Outcome(release, changed=True, before=remote_plan.committed(supplied.facts).current)
             if not facts.busy:
                 raise DeploymentError(
                     f"{self.name}: the connection broke, and {release} didn't take over; {runs or 'nothing'} runs. "
@@ -148,7 +148,7 @@ class RemoteDevice:
                     report("connect", f"{facts.model or facts.machine}, Python {facts.python}, called {facts.host}")
                     packed, written = self._packed(facts, order)
                     waits = waits or iter(RECONNECT_SECONDS)
-                    self._send(there, _needed(facts, packed, order), report)
+                    self._send(there, remote_plan.needed(facts, packed, order), report)
                 except Unreachable as error:
                     if isinstance(error, NotAdmitted) or (seconds := next(waits or iter(()), None)) is None:
                         raise
@@ -192,10 +192,10 @@ class RemoteDevice:
         return None
 
     def _send(self, there: Visit, items: Sequence[Item], report: Report) -> None:
-        here = there.expect([item.expected for item in items], _room(items))
-        missing, total = _missing(items, here), sum(item.size for item in items)
+        here = there.expect([item.expected for item in items], remote_plan.room(items))
+        missing, total = remote_plan.missing(items, here), sum(item.size for item in items)
         if not missing:
-            report("send", f"nothing: all {_size(total)} MB are there")
+            report("send", f"nothing: all {remote_plan.megabytes(total)} MB are there")
             return
         begun = any(0 < here[item.sha256] < item.size for item in items)
         with nullcontext() if self.quiet else progress.bar(f"{self.name}, kB", missing // 1000) as bar:
@@ -212,7 +212,7 @@ class RemoteDevice:
                     with item.opened() as content:
                         there.take(item.expected, here[item.sha256], content, advance)
         rest = ", on from where an upload broke off" if begun else ""
-        report("send", f"{_size(missing)} MB of {_size(total)}{rest}")
+        report("send", f"{remote_plan.megabytes(missing)} MB of {remote_plan.megabytes(total)}{rest}")
 
 
 @dataclass(frozen=True)
@@ -239,13 +239,13 @@ def _carried_out(supplied: _Supplied, order: Order, report: Report) -> Outcome:
     release: str | None = packed.release
     if order.shadow:
         there.run("shadow", passed_on, **parcel, options=_options(order, "--allow-older"))
-        release = _committed(there.look()).shadow  # in the runtime that is there
+        release = remote_plan.committed(there.look()).shadow  # in the runtime that is there
     else:
         there.build(packed.runtime, passed_on)
         options = _options(order, "--accept-deaf", "--allow-older")
         runtime = packed.runtime_id
         there.run("activate", passed_on, runtime=runtime, first_config=supplied.written, options=options, **parcel)
-    return Outcome(release or packed.release, "unchanged" not in steps, _committed(supplied.facts).current)
+    return Outcome(release or packed.release, "unchanged" not in steps, remote_plan.committed(supplied.facts).current)
 
 
 def _options(order: Order, *known: str) -> list[str]:
@@ -253,58 +253,6 @@ def _options(order: Order, *known: str) -> list[str]:
     return [option for option in known if wanted[option]]
 
 
-def _needed(facts: Facts, packed: Luggage, order: Order) -> tuple[Item, ...]:
-    """What the device needs of it: of a runtime that it has, and of one for a shadow, nothing."""
-    return packed.parcel.items if order.shadow or packed.runtime_id in facts.runtimes else packed.items
-
-
-def _changes(
-    facts: Facts, packed: Luggage, items: Sequence[Item], here: dict[str, int], written: str | None
-) -> list[str]:
-    """What is different between what is there and what would be."""
-    record = _committed(facts)
-    after = record.with_current(packed.release)
-    changes = []
-    if wheels := [item for item in items if item.kind == "wheel"]:
-        changes.append(f"send {_size(_missing(wheels, here))} MB of wheels")
-        changes.append(f"make the environment {packed.runtime_id}, {len(wheels)} packages")
-    if missing := _missing(packed.parcel.items, here):
-        changes.append(f"send the bundle, {_size(missing)} MB")
-    if written is not None:
-        changes.append("write /etc/edge-asd/device.toml, the site's own from then on")
-    if record.current is None:
-        changes.append("make the account edge-asd, and enable edge-asd.service")
-    if record.current and not facts.serves:
-        changes.append("start edge-asd.service, which doesn't run")
-    if after.current != record.current:
-        changes.append(f"switch from {record.current or 'nothing'} to {after.current}, and start it")
-    return changes + [f"remove {old}" for old in record.named if old not in after.named]
-
-
-def _committed(facts: Facts) -> Record:
-    """The device's record. Raises: DeploymentError."""
-    try:
-        record = msgspec.json.decode(facts.record, type=Record) if facts.record else Record()
-    except msgspec.DecodeError as error:
-        raise DeploymentError(f"{facts.host}: its committed.json can't be understood ({error}).") from error
-    if not all(map(is_release_id, record.named)):
-        raise DeploymentError(f"{facts.host}: its committed.json names what can't be a release.")
-    return record
-
-
-def _missing(items: Sequence[Item], here: dict[str, int]) -> int:
-    return sum(item.size - here[item.sha256] for item in items)
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     """Of a version such as "2.36"; none where it isn't one."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-def _room(items: Sequence[Item]) -> int:
-    """Bytes that these need beside themselves when they are unpacked."""
-    return UNPACKED * sum(item.size for item in items if item.kind == "wheel")
-
-
-def _size(size: int) -> str:
-    return f"{size / MEGABYTE:.1f}"

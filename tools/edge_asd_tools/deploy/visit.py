@@ -17,13 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from edge_asd import arrival
-from edge_asd.errors import (
-    CheckFailed,
-    DeploymentError,
-    EdgeAsdError,
-    StorageError,
-    Unreachable,
-)
+from edge_asd.errors import DeploymentError, EdgeAsdError, StorageError, Unreachable
 from edge_asd_tools.deploy.plain import plain
 from edge_asd_tools.deploy.ssh import Transport, no_ssh
 
@@ -63,7 +57,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     record: str | None
     current: str | None
     runtimes: list[str]
-    releases: dict[str, str]
 
 
 class _Answer(msgspec.Struct):
@@ -261,6 +254,5 @@ def _sources() -> bytes:
 
 def _refusal(name: str, why: str, code: int) -> EdgeAsdError:
     """What the device refused, as the error that it would be here."""
-    kinds: dict[int, type[EdgeAsdError]] = {StorageError.exit_code: StorageError, CheckFailed.exit_code: CheckFailed}
-    kinds |= {kind.exit_code: kind for kind in EdgeAsdError.__subclasses__() if kind not in (CheckFailed, Unreachable)}
+    kinds = {kind.exit_code: kind for kind in EdgeAsdError.__subclasses__() if kind is not Unreachable}
     return kinds.get(code, DeploymentError)(f"{name}: {why}")
