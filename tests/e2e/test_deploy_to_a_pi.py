@@ -19,7 +19,7 @@ from common import missing, until
 from pi.container import Container, booted
 from pi.debian_root import BOOKWORM, SUITES, Suite
 from pi.emulated_pi import HOST
-from pi.workstation import Transcript, Workstation, digest, four_bundles, sound_of_a_fan
+from pi.workstation import Workstation, digest, four_bundles, seated
 
 pytestmark = pytest.mark.slow
 
@@ -51,18 +51,10 @@ def written_since(root: Path, moment: float) -> list[str]:
 def seat(
     request: pytest.FixtureRequest, plant: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workstation]:
-    """A Pi that has just been set up, and hears a fan that runs well."""
     suite: Suite = request.param
     folder = tmp_path_factory.mktemp(suite.name)
-    sound = sound_of_a_fan(plant, folder)
-    began = time.monotonic()
-    with booted(suite, folder / "pi") as pi:
-        transcript = Transcript(folder / "journey.txt", time.monotonic() - began)
-        try:
-            pi.play(sound)
-            yield Workstation(pi, transcript)
-        finally:
-            transcript.end()
+    with booted(suite, folder / "pi") as pi, seated(pi, plant, folder / "journey.txt") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

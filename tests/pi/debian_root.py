@@ -5,8 +5,6 @@ It is unpacked and configured by this machine's programs alone, for dpkg under e
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import os
 import shutil
 import subprocess
@@ -14,11 +12,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import ROOT, missing
-from edge_asd.errors import MissingRequirement
-from edge_asd_trainer.bench.arm64 import made, unpack_debian
+from common import missing
+from edge_asd_trainer.bench.arm64 import unpack_debian
+from pi.cache import kept
 
-CACHE = Path(os.environ.get("EDGE_ASD_ARM64", ROOT / ".arm64"))
 PI = 1000  # the first user's number
 AUDIO = 29  # Debian's number of that group
 SECONDS = 120.0
@@ -83,15 +80,7 @@ def bare_pi(suite: Suite) -> Path:
     for program in ("systemctl", "systemd-sysusers", "ssh-keygen"):
         if not shutil.which(program):
             missing(program)
-    recipe = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:16]
-    place = CACHE / f"pi-{suite.name}-{recipe}"
-    for outdated in set(CACHE.glob(f"pi-{suite.name}-{'[0-9a-f]' * 16}")) - {place}:
-        shutil.rmtree(outdated, ignore_errors=True)
-    try:
-        return made(place, lambda into: _make(into, suite))
-    except MissingRequirement as error:
-        missing(str(error))
-        raise AssertionError from error  # not reached
+    return kept(f"pi-{suite.name}", sys.modules[__name__], lambda into: _make(into, suite))
 
 
 def copied(root: Path, into: Path) -> Path:

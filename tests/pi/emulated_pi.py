@@ -28,9 +28,11 @@ class EmulatedPi(ABC):
         suite: of Raspberry Pi OS.
         folder: of the test, where all that belongs to it lies.
         ssh_config: the configuration file of an ssh client.
+        start_seconds: that its last start took.
     """
 
     patience = 120.0  # seconds from power to the end of its start
+    start_seconds = 0.0
 
     def __init__(self, suite: Suite, folder: Path) -> None:
         for program in ("ssh", "ssh-keygen", "setpriv"):
@@ -84,16 +86,17 @@ class EmulatedPi(ABC):
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
             )
-        patience = time.monotonic() + self.patience
+        began = time.monotonic()
         while True:
             # "degraded" is a start, too: some unit failed, which may be what a test is about
             with suppress(subprocess.TimeoutExpired):
                 state = self.run("systemctl", "is-system-running", "--wait", seconds=30)
                 if state.stdout.strip() in ("running", "degraded"):
+                    self.start_seconds = time.monotonic() - began
                     return
                 said = f"{state.stdout} {state.stderr}"
             assert self._process.poll() is None, f"it ended: {self.console()}"
-            assert time.monotonic() < patience, f"it didn't start: {said}; {self.console()}"
+            assert time.monotonic() < began + self.patience, f"it didn't start: {said}; {self.console()}"
             time.sleep(0.3)
 
     def shut_down(self) -> None:

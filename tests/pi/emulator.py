@@ -19,7 +19,7 @@ from pathlib import Path
 from common import missing
 from edge_asd.errors import MissingRequirement
 from edge_asd_trainer.bench.arm64 import made, unpack_debian
-from pi.debian_root import CACHE
+from pi.cache import CACHE
 
 NAME = "edge-asd-aarch64"
 PROGRAM = "usr/bin/qemu-aarch64"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import shutil
 import subprocess
 import sys
@@ -12,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import missing
-from edge_asd.errors import MissingRequirement
-from edge_asd_trainer.bench.arm64 import made, unpack_debian
-from pi.debian_root import CACHE, Suite
+from edge_asd_trainer.bench.arm64 import unpack_debian
+from pi.cache import kept
+from pi.debian_root import Suite
 
 # The virtual machine's disk, network and source of chance, and the file system; in this order.
 FOR_THE_ROOT = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "crc32c_generic", "ext4")
@@ -62,15 +60,7 @@ def kernel(suite: Suite) -> Kernel:
     for program in ("cpio", "depmod", "xz"):
         if not shutil.which(program):
             missing(program)
-    recipe = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:16]
-    place = CACHE / f"kernel-{suite.name}-{recipe}"
-    for outdated in set(CACHE.glob(f"kernel-{suite.name}-*")) - {place}:
-        shutil.rmtree(outdated, ignore_errors=True)
-    try:
-        return Kernel(made(place, lambda into: _make(into, suite)))
-    except MissingRequirement as error:
-        missing(str(error))
-        raise AssertionError from error  # not reached
+    return Kernel(kept(f"kernel-{suite.name}", sys.modules[__name__], lambda into: _make(into, suite)))
 
 
 def _make(into: Path, suite: Suite) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,14 +71,9 @@ def booted(suite: Suite, folder: Path) -> Iterator[Machine]:
 
 
 class Machine(EmulatedPi):
-    """QEMU's machine `virt`, started from a disk that is made of the root's files.
-
-    Attributes:
-        start_seconds: that its last start took.
-    """
+    """QEMU's machine `virt`, started from a disk that is made of the root's files."""
 
     patience = 400.0
-    start_seconds = 0.0
 
     def __init__(self, suite: Suite, folder: Path, kernel: Kernel) -> None:
         super().__init__(suite, folder)
@@ -95,11 +89,6 @@ class Machine(EmulatedPi):
         finally:
             shutil.rmtree(root)
         _do("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self._files), "-F", "raw", str(self._disk))
-
-    def start(self) -> None:
-        began = time.monotonic()
-        super().start()
-        self.start_seconds = time.monotonic() - began
 
     def play(self, sound: Path) -> None:
         at_once = f"cat > /{SOUND}.new && sync /{SOUND}.new && mv /{SOUND}.new /{SOUND} && systemctl restart microphone"

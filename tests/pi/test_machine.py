@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from pi import machine, sandboxed
-from pi.debian_root import CACHE, SUITES, TRIXIE, Suite
+from pi.cache import CACHE
+from pi.debian_root import SUITES, TRIXIE, Suite
 from pi.emulated_pi import HOST
-from pi.workstation import Transcript, Workstation, digest, four_bundles, sound_of_a_fan
+from pi.workstation import Workstation, digest, four_bundles, seated
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,17 +34,10 @@ MOST_EXPOSED = 2.5  # by the scale of systemd-analyze, which ends at 10
 def seat(
     request: pytest.FixtureRequest, plant: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workstation]:
-    """A Pi that has just been set up, and hears a fan that runs well."""
     suite: Suite = request.param
     folder = tmp_path_factory.mktemp(suite.name)
-    sound = sound_of_a_fan(plant, folder)
-    with machine.booted(suite, folder / "pi") as pi:
-        transcript = Transcript(CACHE / f"journey-{suite.name}.txt", pi.start_seconds)
-        try:
-            pi.play(sound)
-            yield Workstation(pi, transcript)
-        finally:
-            transcript.end()
+    with machine.booted(suite, folder / "pi") as pi, seated(pi, plant, CACHE / f"journey-{suite.name}.txt") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -170,8 +170,19 @@ def four_bundles(whole: Path, folder: Path) -> list[Path]:
     return paths
 
 
-def sound_of_a_fan(plant: Path, folder: Path) -> Path:
-    """One that runs well, as a Pi hears it: raw samples."""
+@contextmanager
+def seated(pi: EmulatedPi, plant: Path, transcript: Path) -> Iterator[Workstation]:
+    """The seat before a Pi that has just been set up, and hears a fan that runs well."""
+    seat = Workstation(pi, Transcript(transcript, pi.start_seconds))
+    try:
+        pi.play(_sound_of_a_fan(plant, pi.folder))
+        yield seat
+    finally:
+        seat.transcript.end()
+
+
+def _sound_of_a_fan(plant: Path, folder: Path) -> Path:
+    """As a Pi hears it: raw samples."""
     samples, rate = soundfile.read(sorted((plant / "fan" / "train").glob("section_00_*.wav"))[0], dtype="int16")
     assert rate == 16000
     np.ascontiguousarray(samples).astype("<i2").tofile(folder / "fan.raw")
