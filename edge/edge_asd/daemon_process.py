@@ -26,7 +26,10 @@ def become(config: Path, *, json: bool, verbose: bool, shadow: Path | None = Non
     isolated = ["-I"] if sys.flags.isolated else []
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *isolated, "-m", __name__, str(config), *flags])  # noqa: S606
+    from edge_asd.workers import one_thread  # the daemon itself has no workers, and needn't hold what they need
+
+    with one_thread():  # a second one of OpenBLAS's, which has nothing to do, spins: 40 % of a core in place of one
+        os.execv(sys.executable, [sys.executable, *isolated, "-m", __name__, str(config), *flags])  # noqa: S606
 
 
 def main(config: str, *flags: str) -> None:
@@ -37,6 +40,7 @@ def main(config: str, *flags: str) -> None:
     from edge_asd.duty import Ears
     from edge_asd.events import Event
     from edge_asd.listener import Recorded
+    from edge_asd.owner import act_as_owner
     from edge_asd.scoring import Score
 
     tell: Callable[[object], None] = json_lines.tell if JSON in flags else lambda _: None
@@ -51,8 +55,10 @@ def main(config: str, *flags: str) -> None:
         score = clip.score
         tell({"kind": "clip", "file": clip.name, "score": score and score.value, "nearest": score and score.nearest})
 
+    device = settings.load(Path(config))
+    act_as_owner(device.state)
     summary = daemon.run(
-        settings.load(Path(config)),
+        device,
         ears=Ears(tell_score, tell_change, tell_recorded),
         reread=lambda: settings.load(Path(config)),
         shadow=next((Path(flag.removeprefix(SHADOW)) for flag in flags if flag.startswith(SHADOW)), None),

@@ -411,6 +411,22 @@ def test_hangup_puts_thresholds_and_sinks_in_force_and_loses_no_sample(tmp_path:
     assert [line["score"] for line in scores] == expected[: len(scores)]
 
 
+def test_no_second_thread_of_a_matrix_library_waits_for_work(tmp_path: Path, tiny_bundle: Path) -> None:
+    """OpenBLAS's spin while they wait: with two cores that took 40 % of one, where listening takes 1 %."""
+    path = device_toml(
+        tmp_path, tiny_bundle, f"command = {json.dumps([sys.executable, '-c', 'import time; time.sleep(60)'])}"
+    )
+    with started(path) as child:
+        try:
+            until(lambda: status.read(tmp_path / "state"))
+            found = dict(
+                line.split("=", 1) for line in Path(f"/proc/{child.pid}/environ").read_text().split("\0") if line
+            )
+        finally:
+            child.kill()
+    assert (found["OPENBLAS_NUM_THREADS"], found["OMP_NUM_THREADS"]) == ("1", "1")
+
+
 def samples_of(folder: Path) -> np.ndarray:
     samples, _ = soundfile.read(folder / "a.wav", dtype="float32")
     return samples

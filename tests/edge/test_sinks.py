@@ -283,6 +283,17 @@ def test_a_line_that_a_power_cut_tore_is_ended(tmp_path: Path) -> None:
     assert json.loads(second)["sequence"] == 2
 
 
+def test_what_was_written_before_a_kill_is_not_written_again(tmp_path: Path) -> None:
+    """The note that it had been told was lost."""
+    path = tmp_path / "events.jsonl"
+    for numbers in ((1, 2), (2, 3, 4), (4,)):
+        sink = JsonLinesFile(JsonLinesSettings(path=path))
+        for number in numbers:
+            sink.deliver(message(number), NEVER)
+        sink.close()
+    assert lines(path) == [1, 2, 3, 4]
+
+
 def test_the_file_begins_anew_when_it_is_full_and_one_old_one_stays(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     sink = JsonLinesFile(JsonLinesSettings(path=path, keep_mb=1))
@@ -583,5 +594,6 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     import sys
 
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
+    monkeypatch.delitem(sys.modules, "edge_asd.sinks.mqtt_client", raising=False)  # of a test before
     with pytest.raises(MissingRequirement, match="paho"):
         open_sink(MqttSettings(host="127.0.0.1"), "pi", status)

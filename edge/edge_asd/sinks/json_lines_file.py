@@ -3,7 +3,8 @@
     {"sequence":7,"transition":"raised","event":{"id":"...","kind":"anomaly",...}}
 
 From `keep_mb` (millions of bytes) on the file takes the place of `NAME.1` and a new one is begun. Who rotates it by
-other means (logrotate with `create`) is noticed: the line goes to the file that has the name now.
+other means (logrotate with `create`) is noticed: the line goes to the file that has the name now. A line that is there
+already, for the daemon was killed before it could note so, isn't written again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edge_asd.settings import JsonLinesSettings
 from edge_asd.sinks.courier import SinkDown
 
 MB = 1_000_000
+LONGEST_LINE = 64 << 10  # bytes, to be known again
 
 
 class JsonLinesFile:
@@ -34,6 +36,7 @@ class JsonLinesFile:
         self._path = settings.path
         self._largest = settings.keep_mb * MB
         self._handle: int | None = None
+        self._last = b""  # line of the file that is open, as it was when it was opened
 
     def deliver(self, message: Message, stop: threading.Event) -> None:
         """Write and sync a line. Raises: SinkDown."""
@@ -42,9 +45,12 @@ class JsonLinesFile:
         line = msgspec.json.encode(message) + b"\n"
         try:
             handle = self._current()
+            if self._last == line:  # the daemon ended between this line and the note that it had been told
+                return
             if (size := os.fstat(handle).st_size) and size + len(line) > self._largest:
                 handle = self._rotate()
             self._append(handle, line)
+            self._last = b""
         except OSError as error:
             self.close()
             raise SinkDown(
@@ -81,8 +87,10 @@ class JsonLinesFile:
             raise SinkDown(f"{self._path}: is no ordinary file; give `path` of sinks.json_lines another")
         if found.st_size == 0:
             sync(self._path.parent)  # its name, too, shall outlive a power cut
-        elif os.pread(handle, 1, found.st_size - 1) != b"\n":
+        tail = os.pread(handle, LONGEST_LINE, max(0, found.st_size - LONGEST_LINE))
+        if tail and not tail.endswith(b"\n"):
             self._append(handle, b"\n")
+        self._last = tail[tail.rfind(b"\n", 0, -1) + 1 :]
         return handle
 
     def _rotate(self) -> int:
