@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge_asd import files
+from edge_asd import files, strict
 from edge_asd.commissioning import LONGEST_MINUTES, SHORTEST_MINUTES, Plan
 from edge_asd.promise import number, period
 from edge_asd.site import MOST_CLIPS, Site
@@ -52,15 +52,18 @@ def requested(state: Path) -> Request | None:
     """The request that is there; one that can't be read is none. Raises: StorageError, where the folder can't be."""
     content = files.beginning(state / REQUEST, LARGEST)
     try:
-        return msgspec.json.decode(content, type=Request) if content else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return strict.decoded(content, Request) if content else None
+    except ValueError:
         return None
 
 
 def withdraw(state: Path) -> None:
-    """Take the request away, if there is one. Raises: StorageError."""
+    """Take the request away, if there is one; a power cut doesn't bring it back. Raises: StorageError."""
     try:
-        (state / REQUEST).unlink(missing_ok=True)
+        (state / REQUEST).unlink()
+        files.sync(state)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise files.unwritable(state / REQUEST, error) from error
 
@@ -75,8 +78,8 @@ def reported(state: Path, identity: str) -> Report | None:
     """What came of the request of this id, if anything did yet. Raises: StorageError."""
     content = files.beginning(state / REPORT, LARGEST)
     try:
-        report = msgspec.json.decode(content, type=Report) if content else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        report = strict.decoded(content, Report) if content else None
+    except ValueError:
         return None
     return report if report and report.id == identity else None
 

@@ -12,7 +12,7 @@ from types import FrameType
 
 import msgspec
 
-from edge_asd import progress, site, status
+from edge_asd import left_over, progress, site, status
 from edge_asd.capture import AudioSource, source_of
 from edge_asd.clock import Clock, SystemClock
 from edge_asd.duty import Duty, Ears, Summary
@@ -72,6 +72,7 @@ def run(
         _say_what_listens(post)
         source = source_of(config.capture, post.detector.front_end.sample_rate)
         stack.enter_context(status.alone(config.state))
+        left_over.clear(config.state)
         log = stack.enter_context(Keeper(config.state / FILE_NAME, config.events))
         front_end = post.detector.front_end
         sounds = stack.enter_context(SoundKeeper(config.state / SOUNDS, config.clips, front_end))

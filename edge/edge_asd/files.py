@@ -31,8 +31,8 @@ def atomic(path: Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
+        beside.chmod(0o644)  # before it is synced: who may read it has to outlive a power cut, too
         sync(beside)
-        beside.chmod(0o644)
         beside.replace(path)
         sync(path.parent)
     except OSError as error:
@@ -58,19 +58,31 @@ def half_written(name: str) -> str:
     return f".{name}.{'?' * 8}"
 
 
+def remove_half_written(folder: Path, *names: str) -> None:
+    """Remove what killed writings of these files left in a folder; names may be patterns. Raises: OSError."""
+    for name in names:
+        for path in folder.glob(half_written(name)):
+            path.unlink(missing_ok=True)
+
+
 def beginning(path: Path, most: int) -> bytes | None:
     """The first so many bytes of a file; None where there is none.
 
-    Never waits: what another account has put there, such as a pipe, is no reason to stand still.
+    Opens nothing but a file: what another account has put there, such as a pipe, or a link to a device that acts when
+    it is opened, must not come to life when root looks.
 
     Raises:
         StorageError: it can't be read, or is no file.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StorageError(f"{path}: is no file; move it away.")
-            return file.read(most)
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)  # names what is there, without opening it
+        try:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                raise StorageError(f"{path}: can't be read, for it is no file; move it away.")
+            with open(f"/proc/self/fd/{place}", "rb") as file:
+                return file.read(most)
+        finally:
+            os.close(place)
     except FileNotFoundError:
         return None
     except OSError as error:

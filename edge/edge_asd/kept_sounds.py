@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import re
 import threading
@@ -129,8 +130,9 @@ class SoundKeeper:
 
         pcm = np.concatenate(sound.parts) if sound.parts else np.zeros(1, np.int16)
         path = self._folder / f"{sound.name}.{self._settings.format}"
-        with files.atomic(path) as beside:
-            soundfile.write(beside, pcm, self._front_end.sample_rate, format=self._settings.format, subtype="PCM_16")
+        sound_file = io.BytesIO()  # libsndfile doesn't say that a disk is full where it finds out while it closes
+        soundfile.write(sound_file, pcm, self._front_end.sample_rate, format=self._settings.format, subtype="PCM_16")
+        files.write_bytes(path, sound_file.getvalue())
         log_mel = self._front_end.log_mel(pcm.astype(np.float32) / FULL_SCALE)
         files.write_bytes(path.with_suffix(".png"), png(log_mel))
         prune(self._folder, self._settings.keep_mb << 20, spare=sound.name)

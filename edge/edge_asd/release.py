@@ -19,7 +19,7 @@ from edge_asd.release_record import Record
 from edge_asd.release_steps import Incoming
 from edge_asd.release_tree import Tree, leftovers, linked, locked, read_record
 from edge_asd.service import Rehearsal, Service
-from edge_asd.transaction import Report, begin, check, or_as_before, stage, storage_errors, take_over
+from edge_asd.transaction import Report, begin, check, or_as_before, stage, storage_errors, take_over, tidy
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def rollback(root: Path, *, service: Service | None = None, report: Report = _si
         incoming = release_steps.identify(tree, release.bundle, release.environment.resolve())
         with or_as_before(tree, release.id, service):
             after = take_over(tree, release, incoming, record, service, first_config=None, report=report)
-        release_steps.tidy(tree)
+        tidy(tree, report)
     return Deployed(release.id, after.previous, changed=True)
 
 
@@ -159,7 +159,7 @@ def shadow(
             release_steps.place(tree, staged)
             release_steps.commit(tree, record.with_shadow(incoming.release))
             report("commit", f"{incoming.release} is tried beside {record.current}")
-        release_steps.tidy(tree)
+        tidy(tree, report)
         service.look_again(tree)
     return Deployed(record.current, record.previous, changed=True)
 
@@ -186,7 +186,7 @@ def drop(root: Path, *, service: Service | None = None, report: Report = _silent
         record = begin(tree, service, report)
         tried = _tried(tree, record)
         release_steps.commit(tree, record.with_shadow(None))
-        release_steps.tidy(tree)
+        tidy(tree, report)
         report("commit", f"{tried} isn't tried any more; {record.current} runs")
         service.look_again(tree)
     return Deployed(record.current or "", record.previous, changed=True)
@@ -237,7 +237,7 @@ def _install(
     with or_as_before(tree, incoming.release, service):
         staged = stage(tree, incoming, given.environment, report)
         after = take_over(tree, staged, incoming, record, service, first_config=given.first_config, report=report)
-    release_steps.tidy(tree)
+    tidy(tree, report)
     if after.shadow != record.shadow:
         service.look_again(tree)
     return Deployed(staged.id, after.previous, changed=True)

@@ -255,7 +255,7 @@ def _settings(tree: Tree, first_config: str | None) -> DeviceConfig:
 
     try:
         return msgspec.convert(tomllib.loads(first_config), DeviceConfig, dec_hook=absolute)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, or of what it says
         raise ConfigError(f"{tree.config} can't be written: {error}.") from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_asd import strict
 from edge_asd.clock import iso
 from edge_asd.events import Event, Message
 from edge_asd.settings import EventSettings
@@ -77,8 +78,8 @@ def _cursor(sink: object, sequence: object) -> tuple[str, int] | None:
 
 def _event(body: object) -> Event | None:
     try:
-        return msgspec.json.decode(body, type=Event) if isinstance(body, bytes) else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return strict.decoded(body, Event) if isinstance(body, bytes) else None
+    except ValueError:
         return None
 
 

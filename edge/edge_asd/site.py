@@ -12,7 +12,6 @@ It hears the same clips again. The threshold doesn't survive that, for nobody ha
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from edge_asd import files
+from edge_asd import files, npy, strict
 from edge_asd.bundle import Bundle
 from edge_asd.comparison import Comparison, Feature, Heard
 from edge_asd.deviation import Spectrum
@@ -38,6 +37,8 @@ LARGEST_ARRAY = 64 << 20
 MOST_CLIPS = 256
 
 Fingerprint = tuple[int, int] | None
+Text = Annotated[str, Meta(max_length=255)]  # that is said to people
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -69,16 +70,16 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """
 
     format_version: Literal[1]
-    made_utc: str
-    machine: str
-    section: str
-    bundle: str
+    made_utc: Text
+    machine: Text
+    section: Text
+    bundle: Text
     front_end: FrontEnd
-    clips: Annotated[tuple[str, ...], Meta(max_length=MOST_CLIPS)]
-    log_mels: str
-    heard: str
+    clips: Annotated[tuple[Text, ...], Meta(max_length=MOST_CLIPS)]
+    log_mels: Digest
+    heard: Digest
     threshold: float
-    false_alarms: float
+    false_alarms: Annotated[float, Meta(gt=0)]
     minutes: float
     before: Promise
     after: Promise
@@ -101,15 +102,24 @@ class Learned:
 
 
 def joined(detector: Detector, section: str, learned: Learned) -> Detector:
-    """A detector that knows these clips of a section as normal ones, too; the same one where it compares nothing."""
+    """A detector that knows these clips of a section as normal ones, too; the same one where it compares nothing.
+
+    Raises:
+        StorageError: what was heard of them can't be learned.
+    """
     comparison = detector.comparisons[section]
     if comparison is None or not learned.clips:
         return detector
     spread = {one.feature for one in comparison.backends if one.distance == "mahalanobis"}
-    banks = {
-        feature: bank.joined(_rows(learned.heard, feature), learned.clips, spread=feature in spread)
-        for feature, bank in comparison.banks.items()
-    }
+    try:
+        banks = {
+            feature: bank.joined(_rows(learned.heard, feature), learned.clips, spread=feature in spread)
+            for feature, bank in comparison.banks.items()
+        }
+    except np.linalg.LinAlgError as error:  # of what isn't finite, or far from what any network gives
+        raise StorageError(
+            f"what was learned on site is of no use ({error}); run `edge-asd commission` again."
+        ) from error
     more = Comparison(banks, comparison.backends, comparison.spreads)
     return replace(detector, comparisons={**detector.comparisons, section: more})
 
@@ -121,8 +131,8 @@ def _rows(heard: Sequence[Heard], feature: Feature) -> NDArray[np.float32]:
 def write(state: Path, site: Site, learned: Learned) -> Site:
     """Put what was learned in force, whole or not at all; what was before is kept for `undo`. Raises: StorageError."""
     folder = state / FOLDER
-    log_mels = _npy(np.array(learned.log_mels, np.float16))
-    heard = _npy(np.array([_flat(one) for one in learned.heard], np.float32))
+    log_mels = npy.encode(np.array(learned.log_mels, np.float16))
+    heard = npy.encode(np.array([_flat(one) for one in learned.heard], np.float32))
     site = msgspec.structs.replace(site, clips=learned.clips, log_mels=_sha256(log_mels), heard=_sha256(heard))
     for digest, kind, content in ((site.log_mels, "log_mels", log_mels), (site.heard, "heard", heard)):
         files.write_bytes(folder / _name(digest, kind), content)
@@ -153,6 +163,7 @@ def undo(state: Path) -> Site | None:
         else:
             files.write_bytes(folder / FILE, before)
             (folder / PREVIOUS).unlink()
+        files.sync(folder)  # before the arrays go: a record that came back would miss them
         _tidy(folder)
     except OSError as error:
         raise files.unwritable(folder, error) from error
@@ -166,8 +177,8 @@ def read(state: Path) -> Site | None:
     if content is None:
         return None
     try:
-        return msgspec.json.decode(content, type=Site)
-    except (msgspec.DecodeError, ValueError) as error:
+        return strict.decoded(content, Site)
+    except ValueError as error:
         raise StorageError(
             f"{path}: isn't what `edge-asd commission` writes ({error}); run it again, or `edge-asd commission --undo`."
         ) from error
@@ -197,9 +208,16 @@ def learned(state: Path, site: Site, bundle: Bundle, detector: Detector) -> Lear
     if site.front_end != detector.front_end:
         raise StorageError(f"{state / FOLDER}: was learned with another front end; run `edge-asd commission` again.")
     folder = state / FOLDER
-    log_mels = tuple(one.astype(np.float32) for one in _array(folder, site.log_mels, "log_mels", "<f2", 3))
+    kept = _array(folder, site.log_mels, "log_mels", "<f2", 3)
+    if kept.shape[2] != site.front_end.mels:
+        raise StorageError(f"{folder}: holds {kept.shape[2]} bands; run `edge-asd commission` again.")
+    log_mels = tuple(one.astype(np.float32) for one in kept)
     if site.promises(bundle):
         flat = _array(folder, site.heard, "heard", "<f4", 2)
+        if flat.shape[1] != (width := _width(bundle, detector)):
+            raise StorageError(
+                f"{folder}: was heard as {flat.shape[1]} values, not {width}; run `edge-asd commission` again."
+            )
         heard = tuple(_heard(row, bundle.manifest.dimensions) for row in flat)
     else:
         heard = tuple(detector.hear(one) for one in log_mels)
@@ -208,6 +226,11 @@ def learned(state: Path, site: Site, bundle: Bundle, detector: Detector) -> Lear
             f"{folder}: has {len(log_mels)} clips of {len(site.clips)}; run `edge-asd commission` again."
         )
     return Learned(site.clips, log_mels, heard)
+
+
+def _width(bundle: Bundle, detector: Detector) -> int:
+    """Of what is heard of a clip, as `_flat` has it."""
+    return bundle.manifest.dimensions + (2 * detector.front_end.mels if detector.looks_at_statistics else 0)
 
 
 def _flat(heard: Heard) -> NDArray[np.float32]:
@@ -223,8 +246,11 @@ def _array(folder: Path, digest: str, kind: str, dtype: str, dimensions: int) ->
     content = _content(path, LARGEST_ARRAY)
     if content is None or _sha256(content) != digest:
         raise StorageError(f"{path}: is missing or damaged; run `edge-asd commission` again.")
-    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    if array.dtype.str != dtype or array.ndim != dimensions:
+    try:
+        array = npy.decode(content, [dtype])
+    except ValueError as error:
+        raise StorageError(f"{path}: is no array ({error}); run `edge-asd commission` again.") from error
+    if array.ndim != dimensions:
         raise StorageError(f"{path}: holds {array.dtype} {array.shape}; run `edge-asd commission` again.")
     return array
 
@@ -235,6 +261,18 @@ def _content(path: Path, largest: int = LARGEST_RECORD) -> bytes | None:
     if content is not None and len(content) > largest:
         raise StorageError(f"{path}: larger than {largest >> 20} MiB, which nothing learned is; move it away.")
     return content
+
+
+def tidy(state: Path) -> None:
+    """Remove what a commissioning that broke off left; nothing where a record can't be read, as a later version's.
+
+    Raises:
+        StorageError, OSError: the folder can't be read or written.
+    """
+    folder = state / FOLDER
+    records = [content for name in (FILE, PREVIOUS) if (content := _content(folder / name)) is not None]
+    if folder.is_dir() and all(map(_record, records)):
+        _tidy(folder)
 
 
 def _tidy(folder: Path) -> None:
@@ -250,19 +288,13 @@ def _tidy(folder: Path) -> None:
 
 def _record(content: bytes) -> Site | None:
     try:
-        return msgspec.json.decode(content, type=Site)
-    except (msgspec.DecodeError, ValueError):
+        return strict.decoded(content, Site)
+    except ValueError:
         return None
 
 
 def _name(digest: str, kind: str) -> str:
     return f"{digest[:16]}.{kind}.npy"
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
 
 
 def _sha256(content: bytes) -> str:

@@ -84,6 +84,9 @@ class SiteWork:
         if self._clock.monotonic() < self._not_before:
             return None
         wanted = desk.requested(self._state)
+        if wanted and wanted != self._request and desk.reported(self._state, wanted.id):
+            desk.withdraw(self._state)  # the power went between the report and this
+            wanted = None
         if wanted != self._request:
             self._request, self._commissioner, self._refusal = wanted, None, ""
             self._found = self._written = None

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import msgspec
 
+from edge_asd import progress, strict
 from edge_asd.clock import iso
 from edge_asd.errors import StorageError
 from edge_asd.events import Event, Kind, Message, Transition
@@ -121,7 +122,7 @@ class EventStore:
 
     def last(self) -> int:
         """The number of the newest message that ever was; 0 where none was. Raises: StorageError."""
-        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'messages'")
+        rows = self._rows("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'messages'")
         return int(rows[0][0]) if rows else 0
 
     def after(self, sequence: int, count: int) -> list[Message]:
@@ -277,8 +278,19 @@ class EventStore:
             written_to = self._path.with_name(f"{self._path.name}-wal").exists()
         except OSError as error:
             raise unreadable(self._path, error) from error
-        how = "mode=ro" if written_to else "mode=ro&immutable=1"
-        return sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        if written_to:
+            connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+            try:
+                self._refuse_later(connection)
+                return connection
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+                    raise
+                # A full disk: SQLite can't make the index that it reads its log by. Nobody has the file open then.
+                progress.say(f"edge-asd: {self._path}: read without the newest events; free space")
+        return sqlite3.connect(f"{address}&immutable=1", uri=True, check_same_thread=False)
 
     def _prepare(self, read_only: bool) -> None:
         version = self._refuse_later(self._connection)
@@ -299,6 +311,8 @@ class EventStore:
         if version == SCHEMA_VERSION:
             return
         with self._connection:
+            # Python begins one by itself for rows alone: without it a power cut would leave some of the tables.
+            self._connection.execute("BEGIN IMMEDIATE")
             old = self._of_schema_1() if version == 1 else []
             for statement in _SCHEMA:
                 self._connection.execute(statement)
@@ -308,7 +322,10 @@ class EventStore:
     def _of_schema_1(self) -> list[Event]:
         """The events of the first version, whose table goes."""
         rows = self._connection.execute(f"SELECT {', '.join(_SCHEMA_1)} FROM events ORDER BY sequence")  # noqa: S608
-        events = [msgspec.convert(dict(zip(_SCHEMA_1, row, strict=True)), Event) for row in rows]
+        try:
+            events = [msgspec.convert(dict(zip(_SCHEMA_1, row, strict=True)), Event) for row in rows]
+        except msgspec.ValidationError as error:
+            raise self._damaged(error) from error
         self._connection.execute("DROP TABLE events")
         return events
 
@@ -321,7 +338,8 @@ class EventStore:
                 raise StorageError(f"{self._path}: is being opened anew; try again.") from error
             except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
                 code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # none: text that is no UTF-8
-                if code == sqlite3.SQLITE_CORRUPT:
+                # ERROR: what is asked is always the same, so that a file of which it can't be asked isn't ours.
+                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
                     raise self._damaged(error) from error
                 if code == sqlite3.SQLITE_BUSY:
                     raise StorageError(
@@ -330,10 +348,10 @@ class EventStore:
                 raise StorageError(
                     f"{self._path}: can't be used ({error}); free space or mend the permissions."
                 ) from error
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its own words hold names out of the file
                 raise self._damaged(error) from error
 
-    def _damaged(self, error: sqlite3.Error) -> DamagedDatabase:
+    def _damaged(self, error: Exception) -> DamagedDatabase:
         why = str(error).partition(" with text ")[0]  # without the text that is none
         return DamagedDatabase(
             f"{self._path}: is damaged or no event database ({why}); move it away, and a new one is begun."
@@ -352,6 +370,6 @@ def _body(event: Event) -> str:
 def _event(body: object) -> Event:
     """Raises: DamagedDatabase, where it is none."""
     try:
-        return msgspec.json.decode(str(body), type=Event)
-    except msgspec.DecodeError as error:
+        return strict.decoded(str(body), Event)
+    except ValueError as error:
         raise DamagedDatabase(f"{FILE_NAME}: a row holds no event ({error}).") from error

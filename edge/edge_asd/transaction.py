@@ -97,22 +97,32 @@ def or_as_before(tree: Tree, release: str, service: Service) -> Iterator[None]:
         with storage_errors(tree.root):
             yield
     except BaseException as error:  # Ctrl-C too: nobody has seen the new release work yet
-        broken_off = linked(tree.current)
-        recover(tree)
-        trouble = ""
+        broken_off, trouble = linked(tree.current), ""
+        try:
+            recover(tree)
+        except OSError as second:
+            trouble = f" What is left of it is removed by the next deployment ({second.strerror or second})."
         if linked(tree.current) == ran:  # else it was committed
-            if not had_config:
-                tree.config.unlink(missing_ok=True)
-            if ran_in and environment.readlink() != ran_in:
-                relink(environment, ran_in)
             try:
+                if not had_config:
+                    tree.config.unlink(missing_ok=True)
+                if ran_in and environment.readlink() != ran_in:
+                    relink(environment, ran_in)
                 _listen_again(tree, broken_off, service)
-            except EdgeAsdError as second:
-                trouble = f" It could not be started again: {second}"
+            except (EdgeAsdError, OSError) as second:
+                trouble += f" It could not be started again: {second}"
         if isinstance(error, EdgeAsdError):
             kind = StorageError if isinstance(error, StorageError) else DeploymentError
             raise kind(_refusal(tree, release, error, broken_off != ran) + trouble) from error
         raise
+
+
+def tidy(tree: Tree, report: Report) -> None:
+    """Remove what the record has forgotten. It is committed by now, so what can't be removed waits for the next one."""
+    try:
+        release_steps.tidy(tree)
+    except OSError as error:
+        report("tidy", f"what is left over is removed by the next deployment ({error.strerror or error})")
 
 
 def _refusal(tree: Tree, release: str, error: EdgeAsdError, switched: bool) -> str:

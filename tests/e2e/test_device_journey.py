@@ -204,11 +204,11 @@ def test_root_acts_as_the_owner_of_the_state_folder(tmp_path: Path) -> None:
     state.mkdir()
     os.chown(state, 65534, 65534)
     program = (
-        "import os, sys; from pathlib import Path; from edge_asd.commission_command import _act_as_owner\n"
-        "_act_as_owner(Path(sys.argv[1])); print(os.geteuid(), os.getegid())"
+        "import os, sys; from pathlib import Path; from edge_asd.owner import act_as_owner\n"
+        "act_as_owner(Path(sys.argv[1])); print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())"
     )
     done = subprocess.run([sys.executable, "-c", program, str(state)], capture_output=True, text=True, check=True)
-    assert done.stdout == "65534 65534\n"
+    assert done.stdout == f"{' '.join(['65534'] * 6)} False\n"
 
 
 def test_one_sink_that_cannot_be_had_keeps_no_other_from_being_told(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge_asd import commission_desk as desk
-from edge_asd import site
+from edge_asd import files, left_over, npy, site
 from edge_asd.bank import Bank
 from edge_asd.commissioning import Commissioner, Plan
 from edge_asd.comparison import Backend, Comparison, Heard
@@ -19,8 +21,9 @@ from edge_asd.front_end import FrontEnd
 from edge_asd.listener import Listener
 from edge_asd.scoring import Detector, Score
 from edge_asd.site import Learned, Promise, Site
+from edge_asd.site_work import SiteWork
 from edge_asd.verdict import AlarmRule, Judge
-from listening_post import blocks, detector, noise, post
+from listening_post import StreamClock, blocks, detector, noise, post
 from made_up import some_bundle
 
 HOP = 0.256
@@ -158,8 +161,8 @@ def record(**changes: object) -> Site:
         "bundle": "b" * 16,
         "front_end": FrontEnd(),
         "clips": (),
-        "log_mels": "",
-        "heard": "",
+        "log_mels": "0" * 64,
+        "heard": "0" * 64,
         "threshold": 1.5,
         "false_alarms": 1.0,
         "minutes": 30.0,
@@ -235,6 +238,30 @@ def test_a_damaged_array_is_named(tmp_path: Path) -> None:
         site.learned(tmp_path, written, bundle, detector())
 
 
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("log_mels", b"no array"),
+        ("log_mels", b"PK\5\6" + bytes(18)),  # what NumPy would take for many arrays
+        ("log_mels", npy.encode(np.zeros((2, 313, 64), np.float16))),
+        ("log_mels", npy.encode(np.zeros((2, 313, 128), np.float32))),
+        ("heard", npy.encode(np.zeros((2, 320), np.float32)).replace(b"(2, 320)", b"(2**60, 320)")),
+        ("heard", npy.encode(np.zeros((2, 7), np.float32))),
+        ("heard", npy.encode(np.full((2, 320), np.nan, np.float32))),
+        ("heard", npy.encode(np.full((2, 320), 3e38, np.float32))),
+    ],
+)
+def test_an_array_of_no_use_is_refused_though_its_digest_is_right(tmp_path: Path, kind: str, content: bytes) -> None:
+    bundle = replace(some_bundle(), digest="b" * 16)
+    written = site.write(tmp_path, record(), learned(2))
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / "site" / f"{digest[:16]}.{kind}.npy").write_bytes(content)
+    changed = msgspec.structs.replace(written, **{kind: digest})
+    known = replace(known_detector(), front_end=FrontEnd())
+    with pytest.raises(StorageError, match="run `edge-asd commission` again"), np.errstate(all="ignore"):
+        site.joined(known, "00", site.learned(tmp_path, changed, bundle, known))
+
+
 @pytest.mark.parametrize("content", [b"{}", b"\xff\xfe", b'{"format_version": 2}', b"[" * 10000])
 def test_a_record_that_nobody_wrote(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "site").mkdir()
@@ -302,3 +329,73 @@ def test_what_is_in_force_stays_so_when_it_cannot_be_seen(tmp_path: Path) -> Non
     assert site.fingerprint(tmp_path, known) == known
     site.undo(tmp_path)
     assert site.fingerprint(tmp_path, known) is None
+
+
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """What lies in a folder each time that it is brought to the disk."""
+    found: list[set[str]] = []
+    sync = files.sync
+
+    def sync_and_look(path: Path) -> None:
+        sync(path)
+        if path.is_dir():
+            found.append({child.name for child in path.iterdir()})
+
+    monkeypatch.setattr(files, "sync", sync_and_look)
+    return found
+
+
+def test_what_was_undone_does_not_come_back_with_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write(tmp_path, record(threshold=1.0), learned(2, seed=1))
+    site.write(tmp_path, record(threshold=2.0), learned(3, seed=2))
+    known = synced(monkeypatch)
+    site.undo(tmp_path)
+    assert site.PREVIOUS not in known[-1]
+    site.undo(tmp_path)
+    assert site.FILE not in known[-1]
+
+
+def test_a_request_that_was_taken_away_does_not_come_back_with_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.ask(tmp_path, desk.Request("abc", 30.0, 1.0))
+    known = synced(monkeypatch)
+    desk.withdraw(tmp_path)
+    assert known == [set()]
+
+
+def test_a_request_that_was_answered_is_not_begun_anew(tmp_path: Path) -> None:
+    """The power went between the report and the end of the request."""
+    desk.answer(tmp_path, desk.Report("abc", record()))
+    desk.ask(tmp_path, desk.Request("abc", 30.0, 1.0))
+    work = SiteWork(tmp_path, post(), post, StreamClock())
+    work.look(None)
+    assert work.status is None
+    assert desk.requested(tmp_path) is None
+    desk.ask(tmp_path, desk.Request("abd", 30.0, 1.0))
+    work.look(None)
+    assert work.status
+
+
+def test_what_broke_off_is_cleared_away(tmp_path: Path) -> None:
+    site.write(tmp_path, record(), learned(2))
+    kept = {path.name for path in (tmp_path / "site").iterdir()}
+    ours = ["site/0123456789abcdef.heard.npy", "site/.site.json.abcd1234", ".commission.json.abcd_123"]
+    ours += [".commissioned.json.12345678", ".shadow.json.abcdefgh"]
+    ours += ["sounds/.a.flac.abcdefgh", "sounds/.a.png.abcdefgh"]
+    others = ["sounds/a.flac", "events.sqlite", ".device.toml.swp"]
+    (tmp_path / "sounds").mkdir()
+    for name in (*ours, *others):
+        (tmp_path / name).write_text("x")
+    left_over.clear(tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*others, *(f"site/{name}" for name in kept)}
+
+
+def test_nothing_is_cleared_away_beside_a_record_of_a_later_version(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    for name in ("site.json", "0123456789abcdef.heard.npy"):
+        (tmp_path / "site" / name).write_text('{"format_version": 2}')
+    left_over.clear(tmp_path)
+    assert len(list((tmp_path / "site").iterdir())) == 2
+    left_over.clear(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -203,6 +204,46 @@ def test_a_text_that_is_none(path: Path) -> None:
             store._connection.execute("UPDATE events SET body = CAST(x'ff7b' AS TEXT)")
         with pytest.raises(DamagedDatabase, match=r"is damaged .*Could not decode to UTF-8 column 'body'\)"):
             store.newest(1)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ("PRAGMA user_version = 2", "CREATE TABLE a (b)"),
+        ("PRAGMA user_version = 2", "CREATE TABLE events (a)", "CREATE TABLE messages (a)", "CREATE TABLE cursors (a)"),
+        ("PRAGMA user_version = 1", "CREATE TABLE a (b)"),
+        ("CREATE TABLE events (a)",),
+    ],
+)
+def test_a_database_of_another_kind_is_put_aside_and_keeps_nobody_waiting(path: Path, made: tuple[str, ...]) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in made:
+            connection.execute(statement)
+        connection.commit()
+    with pytest.raises(DamagedDatabase, match="is damaged or no event database"), EventStore(path) as store:
+        store.put("raised", EVENT)
+    with opened(path) as keeper:
+        write(keeper, numbered(0, 1))
+        assert [event.id for event in keeper.newest(2)] == ["0"]
+    assert len([one for one in path.parent.glob("*.damaged-*") if one.suffix.count("-") == 1]) == 1
+
+
+def test_a_file_format_that_this_sqlite_does_not_know(path: Path) -> None:
+    filled(path, 1)
+    content = bytearray(path.read_bytes())
+    content[44:48] = (5).to_bytes(4, "big")  # the schema's format, of which SQLite knows 1 to 4
+    path.write_bytes(content)
+    with opened(path) as keeper:
+        write(keeper, numbered(1, 2))
+
+
+def test_a_row_that_is_nested_without_end_is_no_event(path: Path) -> None:
+    filled(path, 1)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE events SET body = ?", (f'{{"a":{"[" * 5000}',))
+        connection.commit()
+    with EventStore(path) as store, pytest.raises(DamagedDatabase, match="a row holds no event"):
+        store.newest(1)
 
 
 def test_closing_keeps_its_patience(path: Path) -> None:

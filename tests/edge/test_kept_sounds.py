@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 import zlib
 from datetime import UTC, datetime
@@ -146,3 +147,21 @@ def test_a_picture_is_a_png_with_the_low_bands_below() -> None:
     assert lines[-1, 1] == 255
     assert lines[0, 1] == 0
     assert not lines[:, 0].any()
+
+
+def test_a_sound_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    """The limit on files' sizes is what a full disk is. libsndfile finds it as it closes the file, and keeps silent."""
+    said: list[str] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    settings = ClipSettings(before_seconds=1.0, after_seconds=0.0)
+    with SoundKeeper(tmp_path, settings, FrontEnd(), say=said.append) as keeper:
+        feed(keeper, np.random.default_rng(0).uniform(-0.5, 0.5, 16000).astype(np.float32))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        try:
+            keeper.keep(RAISED, "a" * 32)
+            while not said:
+                pass
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "could not be written (File too large)" in said[0]
+    assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,7 @@ import errno
 import io
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,54 +15,12 @@ import msgspec
 import pytest
 import soundfile
 
-import lost_writes
-from edge_asd import bundle, config, golden, release, release_checks, release_steps, release_tree, status
+from edge_asd import bundle, config, files, golden, release, release_checks, release_steps, release_tree
 from edge_asd.errors import BundleError, CheckFailed, ConfigError, DeploymentError, StorageError
 from edge_asd.release import Provision
 from edge_asd.release_tree import Release, Tree, linked, locked
 from edge_asd.scoring import StreamScorer
-from edge_asd.transaction import Report
-
-REAL = Path(sys.prefix)
-
-CONFIG = """\
-# ours
-bundle = "../../opt/edge-asd/current/bundle.easd"
-section = "00"
-state = "../../var/lib/edge-asd"
-[capture]
-command = ["a-recorder-that-is-nowhere"]
-"""
-
-# What stands for an environment where its speed and not its arithmetic matters: `bundle verify` and `run` in a shell.
-INTERPRETER = """\
-#!/bin/sh
-for last; do :; done
-case "$*" in
-*"bundle verify"*) {golden} ;;
-*" run "*) {health} ;;
-esac
-"""
-PASSES = """echo '{"score": 1, "expected": 1, "passed": true, "runtime": "sh"}'"""
-
-
-@dataclass(frozen=True)
-class SimulatedDevice:
-    """A root folder, and the environment that its releases are lent."""
-
-    root: Path
-    environment: Path
-
-    @property
-    def tree(self) -> Tree:
-        return Tree(self.root)
-
-    def deploy(self, path: Path, report: Report | None = None) -> release.Deployed:
-        return release.activate(self.root, path, self.given, report=report or (lambda step, outcome: None))
-
-    @property
-    def given(self) -> Provision:
-        return Provision(self.environment, CONFIG)
+from simulated_device import CONFIG, PASSES, REAL, SimulatedDevice, differing, release_id, simulated, snapshot
 
 
 @pytest.fixture
@@ -80,38 +37,7 @@ def real_device(tmp_path: Path) -> SimulatedDevice:
 
 @pytest.fixture
 def bundles(tiny_bundle: Path, tmp_path: Path) -> list[Path]:
-    """Five bundles that differ in their cards alone."""
-    paths = [tmp_path / f"{number}.easd" for number in range(5)]
-    for path in paths:
-        bundle.write(path, replace(bundle.read(tiny_bundle), model_card=f"# {path.stem}\n"))
-    return paths
-
-
-def simulated(folder: Path, *, golden: str = PASSES, health: str | None = None, scores: int = 7) -> Path:
-    """An environment in which the two checks end as asked."""
-    python = folder / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    said = status.Status(
-        pid=1,
-        bundle="",
-        machine="fan",
-        section="00",
-        since="",
-        updated="",
-        heard_seconds=20.0,
-        scores=scores,
-        last_score=1.0,
-        threshold=2.0,
-        alert=False,
-        lost_samples=0,
-        resident_mb=1.0,
-    )
-    status.write(folder, said)
-    python.write_text(
-        INTERPRETER.format(golden=golden, health=health or f'cp "{folder}/status.json" "$(dirname "$last")/state/"')
-    )
-    python.chmod(0o755)
-    return folder
+    return differing(tiny_bundle, tmp_path)
 
 
 def with_golden_score(path: Path, score: float, to: Path) -> Path:
@@ -120,24 +46,6 @@ def with_golden_score(path: Path, score: float, to: Path) -> Path:
     golden = msgspec.structs.replace(whole.manifest.golden, score=score)
     bundle.write(to, replace(whole, manifest=msgspec.structs.replace(whole.manifest, golden=golden)))
     return to
-
-
-def release_id(path: Path) -> str:
-    return f"fan-{bundle.digest(path.read_bytes())}"
-
-
-def snapshot(root: Path) -> dict[str, str]:
-    """Every path, and what it is: a link's target, a file's content."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if path.is_symlink():
-            found[name] = f"-> {os.readlink(path)}"
-        elif path.is_file():
-            found[name] = path.read_bytes().hex()
-        else:
-            found[name] = "/"
-    return found
 
 
 def test_first_deployment(real_device: SimulatedDevice, tiny_bundle: Path) -> None:
@@ -505,92 +413,6 @@ def test_interrupted_at_a_step(
     assert sorted(os.listdir(device.tree.releases)) == sorted([old, new])
 
 
-# Deploys in a child that dies without a word at its nth change of the file system, for every n there is.
-POWER_CUTS = """
-import itertools, os, shutil, sys
-from pathlib import Path
-from edge_asd import release
-
-template, cases, bundle, environment, config = sys.argv[1:]
-CHANGES = {"os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.chmod"}
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-
-def cut_power_at(change):
-    seen = itertools.count()
-    def hook(event, arguments):
-        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
-        if (writes or event in CHANGES) and next(seen) == change:
-            os._exit(9)
-    sys.addaudithook(hook)
-
-for change in range(1000):
-    case = Path(cases, f"{change:03}")
-    shutil.copytree(template, case, symlinks=True)
-    if not (child := os.fork()):
-        cut_power_at(change)
-        release.activate(case, Path(bundle), release.Provision(Path(environment), config))
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
-        break
-"""
-
-
-def power_cuts(template: Path, cases: Path, path: Path, environment: Path) -> Iterator[Path]:
-    command = [sys.executable, "-c", POWER_CUTS, template, cases, path, environment, CONFIG]
-    subprocess.run(command, check=True, timeout=300)
-    yield from sorted(cases.iterdir())
-
-
-@pytest.mark.parametrize("deployed", [0, 3], ids=["first", "fourth"])
-@pytest.mark.slow
-def test_power_cut_at_any_change_of_the_file_system(
-    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, deployed: int
-) -> None:
-    """At every instant the old release or the new one is whole and current; the next deployment finishes."""
-    device.root.mkdir()
-    for path in bundles[:deployed]:
-        device.deploy(path)
-    allowed = {path.read_bytes() for path in bundles[max(0, deployed - 1) : deployed + 1]}
-    undisturbed = None
-    cases = list(power_cuts(device.root, tmp_path / "cases", bundles[deployed], device.environment))
-    assert len(cases) > 20
-    for root in reversed(cases):  # the last one was not cut off
-        case = replace(device, root=root)
-        if deployed or case.tree.current.is_symlink():
-            assert (case.tree.current / "bundle.easd").read_bytes() in allowed
-            assert (case.tree.current / "venv" / "bin" / "python").exists()
-        case.deploy(bundles[deployed])
-        after = snapshot(root)
-        assert after == (undisturbed := undisturbed or after)
-
-
-@pytest.mark.parametrize("deployed", [0, 1], ids=["first", "second"])
-@pytest.mark.slow
-def test_writes_that_nobody_synced_are_lost(
-    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, deployed: int
-) -> None:
-    """A power cut at any change, on a disk that forgets what wasn't synced: whole, and the next deployment finishes."""
-    device.root.mkdir()
-    for path in bundles[:deployed]:
-        device.deploy(path)
-    allowed = {path.read_bytes() for path in bundles[: deployed + 1]}
-    undisturbed = None
-    cases = tmp_path / "cases"
-    given = [device.root, tmp_path / "work", cases, bundles[deployed], device.environment, CONFIG]
-    subprocess.run([sys.executable, lost_writes.__file__, *map(str, given)], check=True, timeout=300)
-    found = sorted(cases.glob("[0-9]*"))
-    assert len(found) > 50
-    for root in found:
-        case = replace(device, root=root)
-        if deployed or case.tree.current.is_symlink():
-            assert (case.tree.current / "bundle.easd").read_bytes() in allowed, root.name
-            assert (case.tree.current / "venv" / "bin" / "python").exists(), root.name
-            assert case.tree.config.read_text() == CONFIG, root.name
-        case.deploy(bundles[deployed])
-        after = snapshot(root)
-        assert after == (undisturbed := undisturbed or after), root.name
-
-
 @dataclass
 class Recorder:
     """A service that says what was asked of it, and where `current` led then; `sick`: what it never proves."""
@@ -794,3 +616,62 @@ def test_the_environment_may_be_named_by_its_link(device: SimulatedDevice, bundl
     by_link = Provision(device.tree.current / "venv", CONFIG)
     assert not release.activate(device.root, bundles[0], by_link).changed
     assert release.activate(device.root, bundles[1], by_link).current == f"{release_id(bundles[1])}.00000001"
+
+
+def test_going_back_needs_no_space(
+    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full once the release is switched, and takes no link, when that turns out to be sick."""
+    old = device.deploy(bundles[0]).current
+    service = Recorder(sick=release_id(bundles[1]))
+    link = Path.symlink_to
+
+    def full(self: Path, target: Path) -> None:
+        if linked(device.tree.current) != old:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        link(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", full)
+        with pytest.raises(DeploymentError, match=rf"was rolled back: no window was scored.*Now {old} runs again"):
+            release.activate(device.root, bundles[1], device.given, service=service)
+    assert service.asked[-1] == ("start", old)
+    assert release.status(device.root).committed
+    assert not device.tree.switching.exists()
+    assert device.deploy(bundles[1]).previous == old
+
+
+def test_what_is_committed_is_done_though_the_old_one_can_not_be_removed(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in bundles[:3]:
+        device.deploy(path)
+    said = []
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release_tree, "_remove", full)
+        assert device.deploy(bundles[3], lambda step, outcome: said.append((step, outcome))).changed
+    assert said[-1] == ("tidy", "what is left over is removed by the next deployment (No space left on device)")
+    assert release.status(device.root).current == release_id(bundles[3])
+    device.deploy(bundles[4])
+    assert len(list(device.tree.releases.iterdir())) == 3
+
+
+def test_who_may_read_the_settings_is_synced_with_them(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves a file that its owner alone may read, and the daemon isn't its owner."""
+    modes = []
+    sync = files.sync
+
+    def sync_and_look(path: Path) -> None:
+        sync(path)
+        if path.name.startswith(".device.toml."):
+            modes.append(path.stat().st_mode & 0o777)
+
+    monkeypatch.setattr(files, "sync", sync_and_look)
+    device.deploy(bundles[0])
+    assert modes[0] == 0o644

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,10 +16,26 @@ from common import ROOT
 from edge_asd.errors import StorageError
 from edge_asd.events import Event, Message
 from edge_asd.settings import EventSettings
-from edge_asd.store import DamagedDatabase, EventStore, LaterDatabase
+from edge_asd.store import _SCHEMA, DamagedDatabase, EventStore, LaterDatabase
 from made_up_events import STRANGE
 
 EVENT = replace(STRANGE, synchronised=True)
+
+
+FIRST_VERSION = """
+CREATE TABLE events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    machine TEXT NOT NULL, section TEXT NOT NULL, bundle TEXT NOT NULL,
+    began_utc TEXT NOT NULL, raised_utc TEXT NOT NULL,
+    began_s REAL NOT NULL, raised_s REAL NOT NULL, ended_s REAL,
+    peak REAL NOT NULL, peak_s REAL NOT NULL, threshold REAL NOT NULL, nearest TEXT NOT NULL
+);
+INSERT INTO events VALUES (1, 'a', 'anomaly', 'fan', '00', '0123456789abcdef', '2026-01-01T00:00:00.000Z',
+    '2026-01-01T00:00:01.000Z', 10.0, 11.0, NULL, 3.5, 10.5, 2.0, 'section_00_0001.wav');
+INSERT INTO events VALUES (2, 'b', 'anomaly', 'fan', '00', '0123456789abcdef', '2026-01-01T00:00:00.000Z',
+    '2026-01-01T00:00:01.000Z', 10.0, 11.0, 12.0, 3.5, 10.5, 2.0, 'section_00_0001.wav');
+PRAGMA user_version = 1;
+"""
 
 
 def named(number: int) -> Event:
@@ -235,22 +252,7 @@ def test_numbers_go_on_where_they_were_known_to_be(tmp_path: Path) -> None:
 def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "events.sqlite"
     connection = sqlite3.connect(path)
-    connection.executescript(
-        """
-        CREATE TABLE events (
-            sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-            machine TEXT NOT NULL, section TEXT NOT NULL, bundle TEXT NOT NULL,
-            began_utc TEXT NOT NULL, raised_utc TEXT NOT NULL,
-            began_s REAL NOT NULL, raised_s REAL NOT NULL, ended_s REAL,
-            peak REAL NOT NULL, peak_s REAL NOT NULL, threshold REAL NOT NULL, nearest TEXT NOT NULL
-        );
-        INSERT INTO events VALUES (1, 'a', 'anomaly', 'fan', '00', '0123456789abcdef', '2026-01-01T00:00:00.000Z',
-            '2026-01-01T00:00:01.000Z', 10.0, 11.0, NULL, 3.5, 10.5, 2.0, 'section_00_0001.wav');
-        INSERT INTO events VALUES (2, 'b', 'anomaly', 'fan', '00', '0123456789abcdef', '2026-01-01T00:00:00.000Z',
-            '2026-01-01T00:00:01.000Z', 10.0, 11.0, 12.0, 3.5, 10.5, 2.0, 'section_00_0001.wav');
-        PRAGMA user_version = 1;
-        """
-    )
+    connection.executescript(FIRST_VERSION)
     connection.close()
     with pytest.raises(StorageError, match="earlier edge-asd; `edge-asd run` brings it up to date"):
         EventStore(path, read_only=True)
@@ -309,3 +311,34 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
             thread.join()
         assert store.count() == 100
         assert [message.sequence for message in store.after(0, 1000)] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_tables_are_all_there_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """What breaks off while they are made, or brought up to date, leaves what was there: the next start begins anew."""
+    path = tmp_path / "events.sqlite"
+    if version:
+        connection = sqlite3.connect(path)
+        connection.executescript(FIRST_VERSION)
+        connection.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_asd.store._SCHEMA", (*_SCHEMA, "CREATE TABLE"))
+        with pytest.raises(StorageError):
+            EventStore(path)
+    with EventStore(path) as store:
+        assert len(store.newest(10)) == 2 * version
+
+
+def test_a_reader_needs_no_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SQLite reads its log by an index, which it can't make on a full disk: what is in the file itself is shown."""
+    path, written = tmp_path / "events.sqlite", tmp_path / "written" / "events.sqlite"
+    with EventStore(written) as store:
+        store.put("raised", EVENT)
+        store.settle()
+        store.put("raised", named(2))
+        for ending in ("", "-wal"):  # as a power cut leaves them
+            shutil.copy(f"{written}{ending}", f"{path}{ending}")
+    path.with_name("events.sqlite-shm").mkdir()
+    with EventStore(path, read_only=True) as store:
+        assert store.newest(10) == [EVENT]
+    assert "read without the newest events; free space" in capsys.readouterr().err

@@ -64,13 +64,14 @@ def to_tflite(onnx: Path, calibration: NDArray[np.float32]) -> bytes:
             "export needs onnx2tf, which isn't installed; install it: pip install 'edge-asd[train]'"
         )
     with tempfile.TemporaryDirectory(prefix="edge-asd-export-") as folder:
-        data = Path(folder) / "calibration.npy"
+        data, network = Path(folder) / "calibration.npy", Path(folder) / onnx.name
         try:
             np.save(data, calibration[..., None])  # NHWC, as TensorFlow has it
+            shutil.copyfile(onnx, network)  # onnx2tf writes a simpler one in its place
         except OSError as error:
             raise files.unwritable(data, error) from error
         out = Path(folder) / "out"
-        command = [converter, "-i", str(onnx.resolve()), "-o", str(out), "-n", "-oiqt", "-qt", "per-channel"]
+        command = [converter, "-i", str(network), "-o", str(out), "-n", "-oiqt", "-qt", "per-channel"]
         command += ["-cind", "windows", str(data), "[[[[0.0]]]]", "[[[[1.0]]]]"]
         try:
             done = subprocess.run(

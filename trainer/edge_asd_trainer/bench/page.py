@@ -39,14 +39,22 @@ def table(rows: Sequence[Row]) -> str:
 def circumstances(effort: Effort) -> str:
     """When and where this was measured: date, processor, cores, versions, and how."""
     versions = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{versions}; fastest of {effort.repetitions} interleaved repetitions, scale {effort.scale:g}."
-    )
+    return f"{machine()}, {versions}; fastest of {effort.repetitions} interleaved repetitions, scale {effort.scale:g}."
 
 
-def write(page: Path, name: str, text: str) -> None:
+def machine() -> str:
+    """The date, and on what something is measured."""
+    return f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def write(page: Path, name: str, text: str, *, kind: str = "bench") -> None:
     """Put what a measurement found between its marks, in place of what was there; new marks go to the page's end.
+
+    Args:
+        page: to write to.
+        name: of the measurement, in the marks.
+        text: what was found.
+        kind: the marks' first word.
 
     Raises:
         UsageError: there is no such page.
@@ -58,7 +66,7 @@ def write(page: Path, name: str, text: str) -> None:
         raise UsageError(
             f"--page {page}: can't be read ({error.strerror}); run this in the project's folder, or name another page."
         ) from error
-    begin, end = f"<!-- bench {name} -->", f"<!-- end of bench {name} -->"
+    begin, end = f"<!-- {kind} {name} -->", f"<!-- end of {kind} {name} -->"
     block = f"{begin}\n{text}{end}"
     marked = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
     after, replaced = marked.subn(lambda _: block, before, count=1)
