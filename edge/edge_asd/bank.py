@@ -30,6 +30,7 @@ ROWS_AT_ONCE = 2048  # that are widened, so that a large bank takes no more memo
 FEW = 400  # entries that are compared in float64 without further ado
 MOST_KEPT_WIDE = 1 << 18  # codes, so 1 MB as float32
 SMALLEST_RANGE = 1e-6  # of coordinates, where the clips are all the same
+SCALES = (1e-12, 1e12)  # between which that of the codes must lie: no network gives others
 
 
 class Neighbour(NamedTuple):
@@ -71,8 +72,8 @@ class Bank:
             raise ValueError(f"a bank needs at least one embedding, found an array of shape {self.codes.shape}")
         if self.axes.ndim != 2 or self.codes.shape[1] != len(self.axes):
             raise ValueError(f"found codes of shape {self.codes.shape} along axes of shape {self.axes.shape}")
-        if not (np.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"the scale must be positive, found {self.scale}")
+        if not SCALES[0] <= self.scale <= SCALES[1]:  # its square is divided by
+            raise ValueError(f"the scale must lie in {SCALES[0]:g} to {SCALES[1]:g}, found {self.scale}")
         if len(self.codes) != len(self.clips):
             raise ValueError(f"a bank names every entry, found {len(self.codes)} entries, {len(self.clips)} names")
 

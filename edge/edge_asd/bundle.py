@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tokenize
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from edge_asd import __version__, files, manifest, systems
+from edge_asd import __version__, files, manifest, npy, strict, systems
 from edge_asd.bank import Bank, Embedding
 from edge_asd.comparison import Comparison, Feature
 from edge_asd.errors import BundleError
@@ -41,19 +42,12 @@ from edge_asd.scoring import Detector
 LARGEST_BUNDLE = 64 << 20
 LARGEST_MANIFEST = 1 << 20
 MOST_ENTRIES = 6100  # a thousand sections
+LONGEST_NAME = 255  # of a clip, characters; no file system has longer ones
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's zero; a bundle knows no time
 _LOCAL_HEADER, _CENTRAL_HEADER, _END_RECORD = 30, 46, 22  # bytes, without the name
-# What NumPy's reader of headers, which is Python's parser, may answer to a text that no NumPy wrote.
-_UNREADABLE_ARRAY = (
-    ValueError,
-    SyntaxError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-    tokenize.TokenError,
-)
+_ZIP64_LOCATOR = 20  # bytes, before the end record of a zip whose counts are elsewhere
+_LARGEST_DIRECTORY = MOST_ENTRIES * (_CENTRAL_HEADER + 64)  # no entry of ours has a longer name
 _FIXED = ("model.tflite", "golden.wav", "golden.npy", "model_card.md", "sbom.json")
 
 
@@ -117,7 +111,7 @@ def entries_of(banks: Mapping[str, Mapping[Feature, Bank]], fixed: Mapping[str, 
     for section, by_feature in banks.items():
         for feature, bank in by_feature.items():
             codes, axes, names = _bank_entries(section, feature)
-            entries |= {codes: _npy(bank.codes), axes: _npy(bank.axes)}
+            entries |= {codes: npy.encode(bank.codes), axes: npy.encode(bank.axes)}
             entries[names] = msgspec.json.encode(_Names(bank.scale, bank.clips)) + b"\n"
     return entries
 
@@ -129,7 +123,7 @@ def encode(bundle: Bundle) -> bytes:
         {
             "model.tflite": bundle.model,
             "golden.wav": bundle.golden_wav,
-            "golden.npy": _npy(bundle.golden_embedding),
+            "golden.npy": npy.encode(bundle.golden_embedding),
             "model_card.md": bundle.model_card.encode(),
             "sbom.json": bundle.sbom,
         },
@@ -217,6 +211,7 @@ def digest(content: bytes) -> str:
 
 def _unpack(content: bytes, source: str) -> dict[str, bytes]:
     """The entries of a zip that holds nothing but stored entries, one behind the other."""
+    _check_end(content, source)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
@@ -226,6 +221,26 @@ def _unpack(content: bytes, source: str) -> dict[str, bytes]:
             return {info.filename: archive.read(info) for info in infos}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, ValueError) as error:
         raise BundleError(f"{source}: damaged or not a bundle ({error}); copy or export it again.") from error
+
+
+def _check_end(content: bytes, source: str) -> None:
+    """Refuse a directory of more entries than a bundle has, before zipfile makes an object of each.
+
+    Only where the end record is the last thing there, and the only one, does zipfile go by what is read here.
+    """
+    record = content[-_END_RECORD:]
+    if len(record) < _END_RECORD or not record.startswith(b"PK\5\6") or record[-2:] != b"\0\0":
+        raise BundleError(
+            f"{source}: damaged or not a bundle, or holds bytes that belong to no entry; copy or export it again."
+        )
+    if content[-_END_RECORD - _ZIP64_LOCATOR :].startswith(b"PK\6\7"):
+        raise BundleError(f"{source}: says its counts in a way that no bundle does; export the bundle again.")
+    entries, size = struct.unpack("<HI", record[10:16])
+    if entries > MOST_ENTRIES or size > _LARGEST_DIRECTORY:
+        raise BundleError(
+            f"{source}: {entries} entries in a directory of {size} bytes, a bundle has at most {MOST_ENTRIES} in "
+            f"{_LARGEST_DIRECTORY}."
+        )
 
 
 def _check_layout(infos: list[zipfile.ZipInfo], directory: int, size: int, source: str) -> None:
@@ -288,7 +303,7 @@ class _Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A bank's scale, and the clips that its entries came from."""
 
     scale: float
-    clips: tuple[str, ...]
+    clips: tuple[Annotated[str, Meta(max_length=LONGEST_NAME)], ...]
 
 
 def _bank(section: str, feature: Feature, stated: Manifest, contents: Mapping[str, bytes], source: str) -> Bank:
@@ -302,33 +317,20 @@ def _bank(section: str, feature: Feature, stated: Manifest, contents: Mapping[st
     if axes.shape[1:] != (dimensions,) or not np.isfinite(axes).all():
         raise BundleError(f"{source}: {axes_name} has shape {axes.shape}, expected rows of {dimensions} finite values.")
     try:
-        names = msgspec.json.decode(contents[names_name], type=_Names)
+        names = strict.decoded(contents[names_name], _Names)
+        for name in names.clips:
+            if not name.isprintable():  # it is shown with every alert, in logs and on terminals
+                raise ValueError(f"found the name {name!r}, expected one that can be printed")
         return Bank(codes, axes, names.scale, names.clips)
-    except (msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:
         raise BundleError(f"{source}: {names_name} does not describe the bank ({error}).") from error
 
 
-def _npy(array: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    return file.getvalue()
-
-
 def _array(content: bytes, kinds: Sequence[str], name: str, source: str) -> NDArray[Any]:
-    """Read an array whose header accounts for every byte that follows it; nothing is allocated before that is sure."""
-    file = io.BytesIO(content)
+    """An entry that is an array. Raises: BundleError where it can't be read as one."""
     try:
-        if np.lib.format.read_magic(file) != (1, 0):  # type: ignore[no-untyped-call]
-            raise ValueError("not version 1.0 of the format")
-        shape, fortran, found = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
-        rest = content[file.tell() :]
-        size = found.itemsize
-        for length in shape:
-            size *= length
-        if fortran or found.str not in kinds or size != len(rest):
-            raise ValueError(f"{found} {shape} in {len(rest)} bytes, expected {' or '.join(kinds)}")
-        return np.frombuffer(rest, found).reshape(shape)
-    except _UNREADABLE_ARRAY as error:
+        return npy.decode(content, kinds)
+    except ValueError as error:
         raise BundleError(f"{source}: {name} is not an array that can be read ({error}).") from error
 
 

@@ -64,7 +64,7 @@ def parse(text: str, path: Path) -> DeviceConfig:
     """The text of a device's configuration that lies at `path`, here or on a device. Raises: ConfigError, as `load`."""
     try:
         found = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of more digits than Python takes
         raise ConfigError(f"{path}: is not TOML: {error}.") from error
 
     def absolute(wanted: type, value: object) -> Path:
@@ -138,12 +138,12 @@ def _explain(problem: str, found: dict[str, Any]) -> tuple[str, str]:
 def _line_of(key: str, text: str) -> int:
     """In which line of a TOML file a key is set, or its table begins; 0 where neither is to be seen."""
     wanted, table, line_of_table = re.sub(r"\[.*", "", key), "", 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):  # blanks without end would cost hours below
+        if header := re.match(r"\[([^\[\]]+)\]", line):
             table = re.sub(r"[\s\"']", "", header[1])
             if wanted == table or wanted.startswith(f"{table}."):
                 line_of_table = number
-        elif (setting := re.match(r"\s*([^=#\[]+?)\s*=", line)) and f"{table}.{setting[1]}".lstrip(".") == wanted:
+        elif (setting := re.match(r"[^=#\[]+=", line)) and f"{table}.{setting[0][:-1].strip()}".lstrip(".") == wanted:
             return number
     return line_of_table
 

@@ -18,18 +18,31 @@
     └── Unreachable         12   a device can't be reached
         └── NotAdmitted            it doesn't let us in, or isn't the host that it was
 
-A message is one sentence or two: what was found, what was expected, where, and how to mend it.
+A message is one sentence or two: what was found, what was expected, where, and how to mend it. Some of what was found
+is a stranger's, so that every message is made one line of bounded length, without what only a terminal understands.
 The command line prints it on one line and leaves with the branch's code (`edge_asd.ending`). An exception from outside
 this tree is a fault in the program: its traceback is printed.
 """
 
 from __future__ import annotations
 
+from edge_asd.plain import plain
+
+LONGEST_MESSAGE = 1000  # characters
+_LONGEST_END = 300  # of them, of what is left of a longer one's end, which says how to mend it
+
 
 class EdgeAsdError(Exception):
     """The root: whatever edge-asd raises on purpose. Never raised itself."""
 
     exit_code: int = 70
+
+    def __init__(self, message: str) -> None:
+        """What a person is told; whatever is in it, that is one line."""
+        words = plain(" ".join(message.split()))
+        if len(words) > LONGEST_MESSAGE:
+            words = f"{words[: LONGEST_MESSAGE - _LONGEST_END - 5]} ... {words[-_LONGEST_END:]}"
+        super().__init__(words)
 
 
 class CheckFailed(EdgeAsdError):

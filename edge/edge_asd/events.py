@@ -207,7 +207,11 @@ def _details(event: Event) -> str:
     """Scores, the normal clip that the sound is compared with, and where it differs; of a microphone, what to do."""
     if event.kind == "sensor":
         return f", {event.said}"
-    peak = "" if event.peak is None else f", peak {event.peak:.4g} at {event.peak_s:.1f} s over {event.threshold:.4g}"
+    peak = ""
+    if event.peak is not None:  # what it is held against may be missing from a row of another version's
+        at = "" if event.peak_s is None else f" at {event.peak_s:.1f} s"
+        over = "" if event.threshold is None else f" over {event.threshold:.4g}"
+        peak = f", peak {event.peak:.4g}{at}{over}"
     nearest = f", nearest normal clip {event.nearest}" if event.nearest else ""
     bands = f", most at {text(event.bands)}" if event.bands else ""
     return f"{peak}{nearest}{bands}"

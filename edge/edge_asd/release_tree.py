@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asd import files, lock, signing
+from edge_asd import files, lock, signing, strict
 from edge_asd.errors import DeploymentError
 from edge_asd.release_record import Record, is_release_id
 
@@ -160,12 +160,12 @@ def read_record(tree: Tree) -> Record:
     """
     try:
         with tree.record.open("rb") as file:
-            record = msgspec.json.decode(file.read(LARGEST_RECORD), type=Record)
+            record = strict.decoded(file.read(LARGEST_RECORD), Record)
     except FileNotFoundError as error:
         if _releases(tree):
             raise _unknown(tree, "is gone, though there are releases") from error
         return Record()
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise _unknown(tree, f"can't be understood ({error})") from error
     for release in record.named:
         if not is_release_id(release):
@@ -241,13 +241,21 @@ def recover(tree: Tree, arriving: Path | None = None) -> list[Path]:
 
     The links come first: a release goes when nothing names it any more.
     """
-    follow(tree)
+    full = None
+    try:
+        follow(tree)
+    except OSError as error:
+        if linked(tree.current) != read_record(tree).current:
+            raise
+        full = error
     found = leftovers(tree, arriving)
     for path in found:
         if path.is_dir() and not path.is_symlink():
             _remove(path)
         else:
             path.unlink()
+    if full:  # now there is room
+        follow(tree)
     return found
 
 
@@ -262,14 +270,20 @@ def _remove(folder: Path) -> None:
 def follow(tree: Tree) -> None:
     """Make the links follow the record."""
     record = read_record(tree)
-    point(tree.current, record.current)
-    point(tree.previous, record.previous)
-    point(tree.shadow, record.shadow)
+    try:
+        point(tree.current, record.current)
+    except OSError:  # a full disk, which takes no new link: `switch` has left one that leads back
+        if record.current is None or linked(tree.previous) != record.current:
+            raise
+        tree.previous.replace(tree.current)
+        files.sync(tree.home)
     if (marked := files.beginning(tree.switching, LARGEST_RECORD)) is not None:
         if marked == CONFIG_IS_OURS.encode() and record.current is None:
             tree.config.unlink(missing_ok=True)  # a first deployment's, which came to nothing
         tree.switching.unlink()
         files.sync(tree.home)
+    point(tree.previous, record.previous)
+    point(tree.shadow, record.shadow)
 
 
 def locked(tree: Tree) -> AbstractContextManager[None]:
@@ -280,7 +294,7 @@ def locked(tree: Tree) -> AbstractContextManager[None]:
             f"{tree.home}: another deployment is at work there; wait until it is done, then run this one again."
         )
 
-    return lock.hold(tree.home / "lock", refusal)
+    return lock.hold(tree.home / "lock", refusal, private=True)  # the daemon must not be able to hinder its update
 
 
 def _releases(tree: Tree) -> list[Path]:

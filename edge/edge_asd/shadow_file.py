@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asd import files
+from edge_asd import files, strict
 from edge_asd.errors import StorageError
 from edge_asd.shadow import Record
 
@@ -28,8 +28,8 @@ def read(state: Path) -> Record | None:
     try:
         if len(content) > LARGEST:
             raise ValueError(f"larger than {LARGEST >> 10} KiB")
-        return msgspec.json.decode(content, type=Record)
-    except (msgspec.DecodeError, ValueError) as error:
+        return strict.decoded(content, Record)
+    except ValueError as error:
         raise StorageError(
             f"{path}: isn't a shadow's comparison ({error}); move it away, and the next one begins anew."
         ) from error

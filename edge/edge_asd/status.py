@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_asd import lock, progress
+from edge_asd import lock, progress, strict
 from edge_asd.errors import StorageError, Unwritable
 from edge_asd.files import beginning, unwritable
 
@@ -179,8 +179,8 @@ def read(folder: Path) -> Status | None:
     path = folder / FILE_NAME
     content = beginning(path, LARGEST_STATUS)
     try:
-        return None if content is None else msgspec.json.decode(content, type=Status)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return None if content is None else strict.decoded(content, Status)
+    except ValueError as error:
         raise StorageError(f"{path}: is no status ({error}); start `edge-asd run`, which writes it anew.") from error
 
 

@@ -1,12 +1,30 @@
-"""Decoding that refuses what it doesn't know, in dataclasses too: msgspec checks the keys of its own structs alone."""
+"""Decoding that refuses what it doesn't know, and whose refusals are of one kind.
+
+msgspec checks the keys of its own structs alone, not those of dataclasses; and it says of what is nested too deeply,
+unlike of all else, that Python has given up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+Kind = TypeVar("Kind")
+
+
+def decoded(content: bytes | str, kind: type[Kind]) -> Kind:
+    """JSON as a value of this type.
+
+    Raises:
+        ValueError: it isn't one, be it for its syntax, its encoding, its depth, or a field.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def check_keys(found: object, decoded: object, *, complete: bool, where: str = "") -> None:

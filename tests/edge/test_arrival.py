@@ -158,6 +158,18 @@ def test_names_that_no_bundle_has(places: Places, name: str) -> None:
         uploads.bundle(places, name, digest, None)
 
 
+def test_nothing_is_removed_by_a_name_that_no_bundle_has(places: Places, tmp_path: Path) -> None:
+    digest, precious = arrive(places, b"content", "bundle"), tmp_path / "precious"
+    precious.write_bytes(b"")
+    (places.releases / "fan-0123456789abcdef" / "venv" / "bin").mkdir(parents=True)
+    (places.releases / "fan-0123456789abcdef" / "venv" / "bin" / "python").symlink_to("/bin/true")
+    (places.home / "committed.json").write_text('{"releases": ["fan-0123456789abcdef"]}')
+    for name in (str(precious), f"../{precious.name}", "x.easd/../../../../precious"):
+        [answer] = asked(places, {"do": "run", "step": "shadow", "bundle": digest, "name": name})
+        assert "no bundle can be called so" in answer["refused"]
+    assert precious.exists()
+
+
 def link(name: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -19,12 +19,13 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_asd.audio import read_clip
 from edge_asd.capture import AudioSource, Block, arecord, command, source_of, wav
 from edge_asd.capture.command import CommandSource
 from edge_asd.capture.patient import PatientSource
 from edge_asd.capture.source import nothing
 from edge_asd.capture.wav import WavSource
-from edge_asd.errors import CaptureError, MissingRequirement
+from edge_asd.errors import CaptureError, ClipError, MissingRequirement
 from edge_asd.settings import CaptureSettings
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -104,6 +105,34 @@ def test_wav_that_cannot_be_used(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "c.wav", samples, 16000, subtype="FLOAT")
     with pytest.raises(CaptureError, match=r"near 0\.8 s is not finite"):
         heard(WavSource(tmp_path / "c.wav", pace="fast"))
+
+
+def test_wav_whose_rate_or_channels_no_microphone_has(tmp_path: Path) -> None:
+    for name, rate, channels in (("a", 1000, 1), ("b", 2**30, 1), ("c", 16000, 65)):
+        soundfile.write(tmp_path / f"{name}.wav", noise(10, channels), rate)
+        with pytest.raises(CaptureError, match=f"says {rate} Hz and {channels} channels, expected 4000 to 384000 Hz"):
+            heard(WavSource(tmp_path / f"{name}.wav", pace="fast"))
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "OGG", "AU", "CAF", "MP3"])
+def test_what_is_only_called_wav_is_not_opened(tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(3200), 16000, format=kind)
+    with pytest.raises(CaptureError, match=r"begins as neither.*; expected WAV or FLAC"):
+        heard(WavSource(tmp_path / "a.wav"))
+    with pytest.raises(ClipError, match=r"begins as neither.*; expected WAV or FLAC"):
+        read_clip(tmp_path / "a.wav")
+    assert capfd.readouterr().err == "", "decoders of other formats have words of their own"
+
+
+def test_a_format_that_can_only_be_read_forwards(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1600), 16000, subtype="GSM610", format="WAV")
+    alone = heard(WavSource(tmp_path / "a.wav", pace="fast"))
+    assert 1600 <= len(alone) < 2000, "it comes in frames of 320"
+    with WavSource(tmp_path, pace="fast") as source:
+        blocks = list(source)
+    np.testing.assert_array_equal(np.concatenate([block.samples for block in blocks]), alone)
+    assert blocks[0].mean == pytest.approx(alone.mean(), abs=1e-6)
+    np.testing.assert_array_equal(read_clip(tmp_path / "a.wav"), alone)
 
 
 def test_command_gives_its_samples_then_says_that_it_ended() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -151,6 +152,8 @@ def test_an_alert_of_a_system_without_a_bank_names_no_nearest_clip() -> None:
     )
     for text in (raised_line(event), line(event)):
         assert text.endswith("over 3")
+    bare = msgspec.structs.replace(event, peak_s=None, threshold=None)  # a row that another version wrote
+    assert line(bare).endswith(", peak 4")
 
 
 @pytest.mark.parametrize(

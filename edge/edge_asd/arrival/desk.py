@@ -124,6 +124,8 @@ class Desk:
         environment = self._places.runtimes / runtime if runtime else self._committed()
         words = [str(environment / "bin" / "python"), *ISOLATED, "-m", "edge_asd", "release", step, "--json"]
         words += ["--root", str(self._places.root), *options]
+        if bundle:
+            uploads.check_name(name)  # before anything of that name is removed
         try:
             if bundle:
                 words += ["--bundle", str(uploads.bundle(self._places, name, bundle, signature))]

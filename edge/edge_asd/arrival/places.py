@@ -59,6 +59,7 @@ class Places:
         """The lock of `release`, to be held by a with statement. Raises: Refused where another deployment has it."""
         self.home.mkdir(parents=True, exist_ok=True)
         file = (self.home / "lock").open("a")
+        os.fchmod(file.fileno(), 0o600)  # as `release_tree.locked` has it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -114,8 +114,7 @@ def bundle(places: Places, name: str, digest: str, signature: str | None) -> Pat
     Raises:
         Refused: it never came, or isn't what it was; or no bundle is called so.
     """
-    if not BUNDLE.fullmatch(name):
-        raise Refused(f"{name[:100]!r}: no bundle can be called so.")
+    check_name(name)
     came = places.incoming / digest
     for path in places.bundles():
         if sha256_of(path) != digest:
@@ -129,6 +128,12 @@ def bundle(places: Places, name: str, digest: str, signature: str | None) -> Pat
     if signature:
         arrived(places, signature, "file").rename(named.with_name(f"{name}.sig"))
     return named
+
+
+def check_name(name: str) -> None:
+    """Raises: Refused, where no bundle can be called so."""
+    if not BUNDLE.fullmatch(name):
+        raise Refused(f"{name[:100]!r}: no bundle can be called so.")
 
 
 def _here(places: Places, expected: Expected) -> int:

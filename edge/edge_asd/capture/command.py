@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import math
 import os
+import re
 import selectors
 import shlex
 import signal
@@ -98,7 +99,7 @@ class CommandSource:
                 "or mend capture.command."
             ) from error
         except (OSError, ValueError) as error:
-            raise CaptureError(f"{shlex.join(self._command)}: can't be started ({error}).") from error
+            raise CaptureError(f"{_without_user(shlex.join(self._command))}: can't be started ({error}).") from error
         with contextlib.suppress(OSError):  # a kernel that grants less still works
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.set_blocking(self._stderr.fileno(), False)
@@ -232,7 +233,7 @@ class CommandSource:
         self._hear_last_words()
         lines = [line.strip() for line in self._complaint.decode(errors="replace").splitlines() if line.strip()]
         last = f"its last words: {lines[-1]}" if lines else "it said nothing"
-        return CaptureError(f"{shlex.join(self._command)} {how}; {last}")
+        return CaptureError(_without_user(f"{shlex.join(self._command)} {how}; {last}"))
 
     def _hear_last_words(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -241,3 +242,8 @@ class CommandSource:
                 if not selector.select(0.0) or not self._complains:
                     return
                 self._listen_to_complaints()
+
+
+def _without_user(text: str) -> str:
+    """The text without user and password in addresses, such as a camera's: what is said goes to logs and receivers."""
+    return re.sub(r"://[^/\s@]{1,256}@", "://", text)

@@ -12,11 +12,14 @@ import numpy as np
 import soundfile
 
 from edge_asd import progress
+from edge_asd.audio import opened
 from edge_asd.capture.mono import MIX, MonoStream
 from edge_asd.capture.source import BLOCK_SECONDS, Block
 from edge_asd.errors import CaptureError
+from edge_asd.front_end import HIGHEST_RATE
 
 SUFFIXES = (".wav", ".flac")
+LOWEST_RATE, MOST_CHANNELS = 4000, 64  # as of a microphone: a quarter of a second of them is read at once
 
 _FULL_SCALE = np.float32(32767 / 32768)
 
@@ -70,8 +73,9 @@ class WavSource:
         whole = 0
         for clip in self._clips:
             try:
+                with self._open(clip) as file:  # not gone back in: some formats (GSM 6.10) can't be
+                    mean = self._mean(clip, file)
                 self._file = self._open(clip)
-                mean = self._mean(clip, self._file)
                 yield from self._blocks(clip, self._file, clip.name, mean)
                 whole += 1
             except CaptureError as error:
@@ -98,9 +102,16 @@ class WavSource:
         try:
             if not path.is_file():
                 raise CaptureError(f"{path}: there is no such file; give capture.wav the path of a sound file.")
-            file = soundfile.SoundFile(path)
+            file = opened(path)
         except (soundfile.SoundFileError, OSError) as error:
             raise CaptureError(f"{path}: can't be read as a sound file ({error}); expected WAV or FLAC.") from error
+        if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE or file.channels > MOST_CHANNELS:
+            rate, channels = file.samplerate, file.channels
+            file.close()
+            raise CaptureError(
+                f"{path}: says {rate} Hz and {channels} channels, expected {LOWEST_RATE} to {HIGHEST_RATE} Hz and at "
+                f"most {MOST_CHANNELS}; record it otherwise."
+            )
         if self._channel >= file.channels:
             file.close()
             raise CaptureError(
@@ -121,7 +132,6 @@ class WavSource:
             samples = mono.convert(frames)
             total, count = total + float(samples.sum(dtype=np.float64)), count + len(samples)
         samples = mono.convert(np.empty((0, file.channels), np.float32), last=True)
-        file.seek(0)
         return (total + float(samples.sum(dtype=np.float64))) / max(1, count + len(samples))
 
     def _blocks(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
+from edge_asd import strict
 from edge_asd.errors import DeploymentError
 from edge_asd.release_record import Record, is_release_id
 from edge_asd_tools.deploy.device import Order
@@ -19,8 +18,8 @@ UNPACKED = 4  # times its size a wheel needs on the disk
 def committed(facts: Facts) -> Record:
     """The device's record. Raises: DeploymentError."""
     try:
-        record = msgspec.json.decode(facts.record, type=Record) if facts.record else Record()
-    except msgspec.DecodeError as error:
+        record = strict.decoded(facts.record, Record) if facts.record else Record()
+    except ValueError as error:
         raise DeploymentError(f"{facts.host}: its committed.json can't be understood ({error}).") from error
     if not all(map(is_release_id, record.named)):
         raise DeploymentError(f"{facts.host}: its committed.json names what can't be a release.")
