@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from edge_asd.errors import CheckFailed
@@ -65,6 +66,9 @@ def run(
     except (OSError, KeyError) as error:  # KeyError: there is no such account
         why = error.strerror if isinstance(error, OSError) else f"there is no account {account}"
         raise CheckFailed(f"{command[0]} can't be started ({why}).") from error
+    if account is not None:  # where memory runs out it is this one that goes, and not a daemon or an sshd
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
     assert process.stdout  # noqa: S101 - for the type checker: it was asked for
     assert process.stderr  # noqa: S101 - as above
     with process:

@@ -53,7 +53,7 @@ def parse_clip_name(name: str) -> ClipName:
         ClipNameError: it is none of the forms above.
     """
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    for form in (_LABELLED, _UNLABELLED, _OF_2020):
+    for form in (_LABELLED, _UNLABELLED, _OF_2020) if stem.isprintable() else ():  # a bundle repeats it everywhere
         if match := form.fullmatch(stem):
             parts = match.groupdict()
             domain = "source" if form is _OF_2020 else parts.get("domain")

@@ -16,6 +16,7 @@ from edge_asd.cli import CommandLine
 from edge_asd.commission_command import commission
 from edge_asd.errors import CheckFailed, DataError, StorageError, UsageError
 from edge_asd.options import Config, Device, Interpreter, Json, State, ask, state_folder
+from edge_asd.plain import plain
 
 if TYPE_CHECKING:
     from edge_asd.clips import ClipVerdict
@@ -131,13 +132,13 @@ def show_status(device: Device = None, *, state: State = None, config: Config = 
         json_lines.tell({**msgspec.structs.asdict(found), "alive": alive})
     else:
         for line in status.describe(found, alive=alive):
-            typer.echo(line)
+            typer.echo(plain(line))
         try:
             events = _event_lines(folder, 3)
         except StorageError as error:  # what the daemon says of itself is wanted all the more
             events = [f"events     {error}"]
         for line in events:
-            typer.echo(line)
+            typer.echo(plain(line))
     if not alive:
         raise CheckFailed(f"{folder}: the daemon doesn't run; start `edge-asd run`.")
 
@@ -159,7 +160,7 @@ def show_events(
     folder = state_folder(state, config)
     if not json:
         for line in _event_lines(folder, limit):
-            typer.echo(line)
+            typer.echo(plain(line))
         return
     for event in _newest(folder, limit):
         json_lines.tell(event)
@@ -228,7 +229,7 @@ def doctor(
     else:
         for finding in findings:
             for text in findings_of.lines(finding):
-                typer.echo(text)
+                typer.echo(plain(text))
     problems = [finding for finding in findings if finding.state == "problem"]
     if problems:
         raise CheckFailed(f"{len(problems)} of {len(findings)} findings are problems; the first: {problems[0].found}")

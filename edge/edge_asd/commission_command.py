@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from pathlib import Path
@@ -12,6 +11,8 @@ import typer
 
 from edge_asd import json_lines, progress
 from edge_asd.errors import CheckFailed, UsageError
+from edge_asd.owner import act_as_owner
+from edge_asd.plain import plain
 
 if TYPE_CHECKING:
     from edge_asd.commission_desk import Report, Request
@@ -37,12 +38,15 @@ def commission(
 
     Example: edge-asd commission --config /etc/edge-asd/device.toml --minutes 60
     """
-    from edge_asd import commission_desk as desk
-    from edge_asd import config as settings
-    from edge_asd import status
+    from edge_asd.workers import one_thread
+
+    with one_thread():  # as the daemon, should it be this process that listens
+        from edge_asd import commission_desk as desk
+        from edge_asd import config as settings
+        from edge_asd import status
 
     device = settings.load(config)
-    _act_as_owner(device.state)
+    act_as_owner(device.state)
     if undo:
         _undo(device.state, json=json)
         return
@@ -65,14 +69,7 @@ def commission(
         json_lines.tell(report.site)
         return
     for text in desk.lines(report.site):
-        typer.echo(text)
-
-
-def _act_as_owner(state: Path) -> None:
-    """Become the daemon's user where root calls: what root writes there the daemon couldn't write any more."""
-    if os.geteuid() == 0 and state.exists() and (owner := state.stat()).st_uid != 0:
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
+        typer.echo(plain(text))
 
 
 def _request(minutes: float, false_alarms: float, clips: int) -> Request:

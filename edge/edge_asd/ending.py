@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from edge_asd.errors import EdgeAsdError
+from edge_asd.plain import plain
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -17,7 +18,7 @@ def guarded(work: Callable[[], object]) -> None:
     try:
         work()
     except EdgeAsdError as error:
-        sys.stderr.write(f"edge-asd: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"edge-asd: {plain(' '.join(str(error).split()))}\n")
         sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()

@@ -26,6 +26,7 @@ _Bands = tuple[slice, slice, NDArray[np.float64]]  # some mel bands, the FFT bin
 
 FRAMES_AT_ONCE = 48  # 400 kB in each step: it stays near the core, and a long recording takes no more
 BANDS_AT_ONCE = 32
+HIGHEST_RATE, LONGEST_FRAME, MOST_MELS = 384_000, 1 << 14, 512  # a bundle says them, and memory follows
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class FrontEnd:
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
             raise ValueError(
                 f"0 <= fmin < fmax <= sample_rate / 2 must hold, found {self.fmin}, {self.fmax}, {self.sample_rate}"
+            )
+        if self.sample_rate > HIGHEST_RATE or self.n_fft > LONGEST_FRAME or self.mels > MOST_MELS:
+            raise ValueError(
+                f"at most {HIGHEST_RATE} Hz, {LONGEST_FRAME} samples a frame and {MOST_MELS} mels, found "
+                f"{self.sample_rate}, {self.n_fft}, {self.mels}"
             )
         if self.mels < 1 or self.power <= 0 or self.floor <= 0:
             raise ValueError("mels, power and floor must be positive")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
+from edge_asd.audio import LONGEST_CLIP_SECONDS
 from edge_asd.bundle import Bundle
 from edge_asd.errors import BundleError, ClipError
 from edge_asd.front_end import Samples
@@ -59,12 +60,22 @@ def check(bundle: Bundle, *, runtime: Runtime | None = None) -> GoldenResult:
 
 
 def waveform(bundle: Bundle) -> Samples:
-    """The golden clip's samples. Raises: BundleError where golden.wav isn't a mono clip at the front end's rate."""
+    """The golden clip's samples, once its header was believed.
+
+    Raises:
+        BundleError: golden.wav isn't WAV, mono, at the front end's rate, of ten minutes at most. Of other formats a few
+            kilobytes unpack to gigabytes.
+    """
+    rate = bundle.manifest.front_end.sample_rate
+    if not bundle.golden_wav.startswith((b"RIFF", b"RIFX")) or bundle.golden_wav[8:12] != b"WAVE":
+        raise BundleError(f"{bundle.source}: golden.wav can't be read (it is no WAV); export the bundle again.")
     try:
-        samples, rate = soundfile.read(io.BytesIO(bundle.golden_wav), dtype="float32")
+        with soundfile.SoundFile(io.BytesIO(bundle.golden_wav)) as clip:
+            if (clip.samplerate, clip.channels) != (rate, 1) or clip.frames > LONGEST_CLIP_SECONDS * rate:
+                raise BundleError(
+                    f"{bundle.source}: golden.wav is not mono at {rate} Hz, of {LONGEST_CLIP_SECONDS:.0f} s at most."
+                )
+            samples: Samples = clip.read(clip.frames, dtype="float32")
     except soundfile.SoundFileError as error:
         raise BundleError(f"{bundle.source}: golden.wav can't be read ({error}); export the bundle again.") from error
-    if rate != bundle.manifest.front_end.sample_rate or samples.ndim != 1:
-        raise BundleError(f"{bundle.source}: golden.wav is not mono at {bundle.manifest.front_end.sample_rate} Hz.")
-    mono: Samples = samples
-    return mono
+    return samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,13 @@ from edge_asd.files import make_folder, unreadable, unwritable
 
 
 @contextmanager
-def hold(path: Path, refusal: Callable[[], EdgeAsdError]) -> Iterator[None]:
+def hold(path: Path, refusal: Callable[[], EdgeAsdError], *, private: bool = False) -> Iterator[None]:
     """Hold a lock for as long as the block lasts.
 
     Args:
         path: of its file, which is made where there is none; what is in it doesn't matter here.
         refusal: makes the error to raise where another process holds it.
+        private: nobody but its owner may open it, for who can only read it can hold it as well.
 
     Raises:
         StorageError: the file can't be written.
@@ -25,6 +27,8 @@ def hold(path: Path, refusal: Callable[[], EdgeAsdError]) -> Iterator[None]:
     try:
         make_folder(path.parent)
         file = path.open("a")
+        if private:
+            os.fchmod(file.fileno(), 0o600)
     except OSError as error:
         raise unwritable(path, error) from error
     with file:

@@ -6,6 +6,14 @@ import logging
 import sys
 
 from edge_asd import progress
+from edge_asd.plain import plain
+
+
+class _Plain(logging.Formatter):
+    """A message as it is; what it says of a file may be the name that somebody else gave that."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return plain(super().formatMessage(record))
 
 
 def start(*, verbose: bool = False) -> None:
@@ -15,9 +23,5 @@ def start(*, verbose: bool = False) -> None:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=progress.console(), show_path=False, show_time=False, show_level=verbose)
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        handlers=[handler],
-        force=True,
-    )
+    handler.setFormatter(_Plain("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)

@@ -25,7 +25,8 @@ Count = Annotated[int, Meta(ge=1)]
 AnomalyScore = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}\Z")]
 Moment = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # seconds since 1970 UTC, until the end of the year 9999
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Words = Annotated[str, Meta(pattern=r"^[0-9A-Za-z_.+ -]{0,64}\Z")]  # that are shown to people
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,7 +60,7 @@ class Section(Record, frozen=True):
 
     source_clips: Annotated[int, Meta(ge=0)]
     target_clips: Annotated[int, Meta(ge=0)]
-    entries: Annotated[int, Meta(ge=0)]
+    entries: Annotated[int, Meta(ge=0, le=1_000_000)]
     thresholds: Thresholds
     flipped: bool = False
     spreads: tuple[Spread, ...] = ()
@@ -76,8 +77,8 @@ class Quantisation(Record, frozen=True):
         cosine: mean cosine between the int8 and the float network's embeddings of the calibration windows.
     """
 
-    weights: str
-    activations: str
+    weights: Words
+    activations: Words
     calibration_windows: Count
     cosine: float
 
@@ -95,7 +96,7 @@ class Golden(Record, frozen=True):
 
     section: str
     score: AnomalyScore
-    runtime: str
+    runtime: Words
     tolerance: Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -135,7 +136,7 @@ class Manifest(Record, frozen=True):
     front_end: FrontEnd
     windows: Windows
     input_scaling: InputScaling
-    dimensions: Count
+    dimensions: Annotated[int, Meta(ge=1, le=4096)]  # of which a back-end may make a square
     quantisation: Quantisation
     golden: Golden
     minimum_runtime: Version

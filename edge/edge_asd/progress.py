@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from edge_asd.plain import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -81,9 +83,10 @@ def bar(title: str, total: int, done: int = 0) -> Iterator[Bar]:
 
 
 def say(line: str) -> None:
-    """A line for the person who watches, on standard error."""
+    """A line for the person who watches, on standard error; some of it may come from elsewhere."""
     if _others_speak:
         return
+    line = plain(line)
     with suppress(OSError):  # nobody reads it any more, which must end no daemon
         if sys.stderr.isatty():
             console().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import tomli_w
 
-from edge_asd import bundle, child, files, status
+from edge_asd import bundle, child, files, status, strict
 from edge_asd.errors import BundleError, CheckFailed
 from edge_asd.release_tree import Release, Tree
 
@@ -50,8 +50,8 @@ def golden(release: Release, runtime: str = "", *, seconds: float = GOLDEN_SECON
     if finished.code:
         raise CheckFailed(f"the golden clip did not pass: {finished.last_line}")
     try:
-        result = msgspec.json.decode(finished.output, type=_GoldenResult)
-    except msgspec.DecodeError as error:
+        result = strict.decoded(finished.output, _GoldenResult)
+    except ValueError as error:
         raise CheckFailed(f"the golden clip was not scored: {finished.last_line}") from error
     if not result.passed:
         raise CheckFailed(f"the golden clip scores {result.score:.6g}, at export {result.expected:.6g}")

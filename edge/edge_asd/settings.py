@@ -258,7 +258,8 @@ class WebhookSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-            raise ValueError(f"url: found {self.url!r}, expected http:// or https:// and a host, without a password")
+            shown = f"{parts.scheme}://{parts.hostname or ''}"  # a path may be a secret, too, and this goes into logs
+            raise ValueError(f"url: found {shown!r}, expected http:// or https:// and a host, without a password")
 
 
 class SinkSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

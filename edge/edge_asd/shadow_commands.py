@@ -8,6 +8,7 @@ from edge_asd import json_lines
 from edge_asd.cli import CommandLine
 from edge_asd.errors import CheckFailed
 from edge_asd.options import Config, Device, Json, State, ask, state_folder
+from edge_asd.plain import plain
 
 
 def register(line: CommandLine) -> None:
@@ -41,4 +42,4 @@ def shadow(device: Device = None, *, state: State = None, config: Config = None,
         json_lines.tell(found)
     else:
         for text in shadow_standing.lines(found):
-            typer.echo(text)
+            typer.echo(plain(text))

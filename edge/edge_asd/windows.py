@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+LONGEST = 1024  # frames; a bundle says how many, and memory follows
+
 Number = TypeVar("Number", bound=np.generic)
 
 
@@ -27,8 +29,8 @@ class Windows:
     to_the_end: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.hop <= self.frames:
-            raise ValueError(f"0 < hop <= frames must hold, found hop {self.hop}, frames {self.frames}")
+        if not 0 < self.hop <= self.frames <= LONGEST:
+            raise ValueError(f"0 < hop <= frames <= {LONGEST} must hold, found hop {self.hop}, frames {self.frames}")
 
     def count(self, frames: int) -> int:
         """B = ceil((T - P) / L) windows of T frames: 32 of 313. With `to_the_end`, floor((T - P) / L) + 1.

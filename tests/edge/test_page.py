@@ -400,6 +400,12 @@ def test_octets_that_are_no_http_break_nothing(site: Site) -> None:
     assert site.ask("/api/status")[0] == 200
 
 
+@pytest.mark.parametrize("line", ["GET http://[ HTTP/1.1", "GET / HTTP/1.1\r\nContent-Length: " + "1" * 5000])
+def test_what_only_a_library_can_not_read_is_a_bad_request(site: Site, line: str, caplog: Any) -> None:
+    assert site.octets(f"{line}\r\nHost: localhost\r\n\r\n".encode()).startswith(b"HTTP/1.1 400 ")
+    assert not caplog.records, "a traceback for each such request would fill the log"
+
+
 # ---- sounds and pictures
 
 

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
 
 from common import ROOT
+from project.tables import column, held_in, quoted
 
 PAGE = (ROOT / "docs" / "method.md").read_text()
 
 
-def column(head: str) -> list[str]:
-    """The cells under a column's head, in all tables that have one."""
-    found, at = [], None
-    for line in PAGE.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
-        if head in cells:
-            at = cells.index(head)
-        elif not cells:
-            at = None
-        elif at is not None and set(line) - set("|-"):
-            found.append(cells[at])
-    return found
-
-
-def quoted(head: str) -> list[str]:
-    return sorted({name for cell in column(head) for name in re.findall(r"`([^`]+)`", cell)})
-
-
-@cache
-def held_in(module: str) -> set[str]:
-    """The tests of a file anywhere below tests, such as test_losses or trainer/test_config."""
-    [path] = (ROOT / "tests").rglob(f"{module}.py")
-    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
-
-
-@pytest.mark.parametrize("name", quoted("where in the code"))
+@pytest.mark.parametrize("name", quoted(PAGE, "where in the code"))
 def test_every_name_in_the_code_is_there(name: str) -> None:
     module, *rest = name.split(".")
     package = next(one for one in ("edge_asd_trainer", "edge_asd") if find_spec(f"{one}.{module}"))
@@ -52,7 +26,7 @@ def test_every_name_in_the_code_is_there(name: str) -> None:
     assert rest
 
 
-@pytest.mark.parametrize("name", quoted("held by"))
+@pytest.mark.parametrize("name", quoted(PAGE, "held by"))
 def test_every_test_is_there(name: str) -> None:
     module, test = name.rsplit(".", 1)
     assert test in held_in(module)
@@ -60,20 +34,20 @@ def test_every_test_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("head", ["where in the code", "held by"])
 def test_no_row_is_without(head: str) -> None:
-    cells = column(head)
+    cells = column(PAGE, head)
     assert len(cells) >= 21
     for cell in cells:
         assert "`" in cell
 
 
 def test_every_reading_says_where_the_paper_says_it() -> None:
-    rows = column("the paper says")
+    rows = column(PAGE, "the paper says")
     assert len(rows) == 21
     for row in rows:
         assert re.search(r"\((2\.[1-5]|equations? \d|Tables? \d)", row), row
 
 
 def test_every_test_of_the_readings_is_named() -> None:
-    named = set(quoted("held by"))
+    named = set(quoted(PAGE, "held by"))
     for module in ("test_readings", "test_failed_reimplementation"):
         assert {f"{module}.{test}" for test in held_in(module) if test.startswith("test_")} <= named

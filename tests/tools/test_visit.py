@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_asd.errors import CheckFailed, DeploymentError, EdgeAsdError, StorageError, Unreachable
+from edge_asd.plain import plain
 from edge_asd_tools.deploy import visit as visits
-from edge_asd_tools.deploy.plain import plain
 from edge_asd_tools.deploy.visit import Visit, visit
 
 

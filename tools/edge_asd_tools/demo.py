@@ -64,7 +64,8 @@ def demo(
     _edge_asd("deploy", run / f"{machine}.easd", "--to", site, "--section", SECTION, "--wav", wav, "--pace", "fast")
     _edge_asd("run", "--config", site / "etc/edge-asd/device.toml")
     _show_outcome(machine, wav, site, began_utc, [out / "runs" / one for one in chosen])
-    say(f"\nThe whole of it took {(time.monotonic() - began) / 60:.1f} minutes.")
+    say("")
+    say(f"The whole of it took {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
 def _has_plant(out: Path, plant: Path, machines: list[str], options: list[list[str]]) -> bool:
@@ -103,7 +104,8 @@ def _edge_asd(*words: object, shown: bool = True) -> str:
     """
     arguments = [str(word) for word in words]
     if shown:
-        say(f"\n$ edge-asd {' '.join(arguments)}")
+        say("")
+        say(f"$ edge-asd {' '.join(arguments)}")
     try:
         done = subprocess.run(
             [sys.executable, "-m", "edge_asd", *arguments],
@@ -132,7 +134,8 @@ def _show_outcome(machine: str, wav: Path, site: Path, since: datetime, runs: It
     alerts = [
         alert for alert in told if alert["kind"] == "anomaly" and datetime.fromisoformat(alert["raised_utc"]) >= since
     ]
-    say(f"\nIn {wav.name} a {machine} starts to fail ({truth['fault']}) at {truth['fault_begins_s']:.1f} s.")
+    say("")
+    say(f"In {wav.name} a {machine} starts to fail ({truth['fault']}) at {truth['fault_begins_s']:.1f} s.")
     hits = [alert for alert in alerts if alert["raised_s"] >= truth["fault_begins_s"]]
     for alert in alerts:
         delay = alert["raised_s"] - truth["fault_begins_s"]
@@ -143,7 +146,8 @@ def _show_outcome(machine: str, wav: Path, site: Path, since: datetime, runs: It
         )
     say("")
     for run in runs:
-        say(f"bundle     {run / run.name}.easd\nreport     {run / 'report/index.html'}")
+        say(f"bundle     {run / run.name}.easd")
+        say(f"report     {run / 'report/index.html'}")
     say(f"event log  {state / 'events.sqlite'}   (edge-asd events --state {state})")
     if not hits:
         raise CheckFailed("the fault was not found: no alert was raised after it began.")

@@ -72,6 +72,8 @@ class PageServer:
         from waitress import wasyncore
         from waitress.server import create_server
 
+        from edge_asd.page.channel import Channel
+
         # It'd say so each time three browsers ask at once.
         logging.getLogger("waitress").setLevel(logging.ERROR)
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
@@ -95,6 +97,7 @@ class PageServer:
             ident="edge-asd",
             expose_tracebacks=False,
         )
+        self._server.channel_class = Channel
         self._loop, self._address = wasyncore, (host, port)
         self._thread = threading.Thread(target=self._serve, name="page", daemon=True)
         self._thread.start()

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessageInfo
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from edge_asd.sinks.mqtt_client import BoundedClient
+
 LOOK_SECONDS = 0.25  # so often the status is looked at for a change
 AGAIN_SECONDS = 1.0  # after which the courier asks again; that costs nothing, the client reconnects by itself
 SILENCE_SECONDS = 15.0  # without an acknowledgement, after which it is said
@@ -72,6 +74,7 @@ class Mqtt:
         self._trouble = f"{self._where}: not connected yet"
         self._connected = False
         self._explained = False  # why this connection ended
+        self._wary = False  # the broker sent once what nobody asked for
         self._tried = threading.Event()  # to connect, whatever came of it
         self._closing = threading.Event()
         self._fresh = threading.Event()  # the state shall be told at once
@@ -131,11 +134,12 @@ class Mqtt:
         end.start()
         end.join(OFFLINE_SECONDS)
 
-    def _prepare(self) -> Client:
+    def _prepare(self) -> BoundedClient:
         """Raises: ConfigError, MissingRequirement."""
         try:
-            from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
+
+            from edge_asd.sinks.mqtt_client import BoundedClient
         except ModuleNotFoundError as error:
             raise MissingRequirement(
                 f"sinks.mqtt needs {error.name}, which isn't installed here; install it with: pip install paho-mqtt"
@@ -148,7 +152,7 @@ class Mqtt:
             raise ConfigError(
                 f"sinks.mqtt: host: found {settings.host!r}, expected a host's name ({error})."
             ) from error
-        client = Client(CallbackAPIVersion.VERSION2, client_id=f"edge-asd-{self._device}", clean_session=True)
+        client = BoundedClient(CallbackAPIVersion.VERSION2, client_id=f"edge-asd-{self._device}", clean_session=True)
         if settings.username:
             password = secret(settings.password_file) if settings.password_file else None
             client.username_pw_set(settings.username, password)
@@ -211,7 +215,8 @@ class Mqtt:
         if self._closing.is_set():
             client.disconnect()
             return
-        if prefix := self._settings.discovery.rstrip("/"):
+        # Not where more came once than anybody asked for: what others publish must not keep alerts from going out.
+        if (prefix := self._settings.discovery.rstrip("/")) and not self._wary:
             client.subscribe(f"{prefix}/status", qos=0)
         self._announce(f"{self._topic}/availability", ONLINE)
         self._discover()
@@ -231,7 +236,10 @@ class Mqtt:
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         """Called twice for a broker that fell silent, and after a refusal: the first reason counts."""
         if not self._explained:
-            if reason.value == KEEP_ALIVE_TIMEOUT:
+            if excess := self._client.excess:
+                self._wary, self._client.excess = True, ""
+                why = f"{excess}; see what is published under {self._settings.discovery}/status"
+            elif reason.value == KEEP_ALIVE_TIMEOUT:
                 why = "gives no sign of life"
             elif self._connected:
                 why = "the connection was lost"

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import email.message
 import os
+import socket
+import ssl
 import threading
 import time
 import urllib.request
 from contextlib import closing, suppress
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -48,6 +50,43 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Hurried(HTTPConnection):
+    """A connection whose answer begins in time or not at all: sockets count each wait anew, so lines may trickle."""
+
+    def getresponse(self) -> HTTPResponse:
+        late = threading.Event()
+        timer = threading.Timer(self.timeout or 0.0, self._hang_up, [late])
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        except (OSError, HTTPException) as error:
+            if late.is_set():
+                raise TimeoutError from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _hang_up(self, late: threading.Event) -> None:
+        late.set()
+        with suppress(OSError, AttributeError, TypeError):  # it is closed already
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # of TLS, too, the socket beneath
+
+
+class _HurriedByTls(_Hurried, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Hurried, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_HurriedByTls, req, context=ssl.create_default_context())
+
+
 class Webhook:
     """The web address."""
 
@@ -60,7 +99,7 @@ class Webhook:
         self._where = f"{parts.scheme}://{parts.netloc}"  # without the path, which may be a secret
         https_proxy = os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")
         proxies = urllib.request.ProxyHandler({"https": https_proxy} if https_proxy else {})
-        self._opener = urllib.request.build_opener(proxies, _NoRedirect)
+        self._opener = urllib.request.build_opener(proxies, _NoRedirect, _Http, _Https)
         self._token()
 
     def deliver(self, message: Message, stop: threading.Event) -> None:

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import IO
 
-from edge_asd_tools.deploy.plain import plain
+from edge_asd.plain import plain
 from edge_asd_tools.deploy.ssh import AS_ACCOUNT, AS_ROOT, LOST, Ssh, no_ssh
 
 PYTHON = "/opt/edge-asd/current/venv/bin/python"
 CONFIG = "/etc/edge-asd/device.toml"
 NEWLINE = "\r\n"
+LONGEST_LINE = 1 << 20  # characters; a longer one comes in pieces
 
 
 def ask(target: str, command: str, options: Sequence[str] = ()) -> int:
@@ -53,7 +54,7 @@ def run(target: str, words: Sequence[str], *, account: str = AS_ROOT) -> int:
     listener = threading.Thread(target=_hear, args=(process.stderr, kept), daemon=True)
     listener.start()
     try:
-        for line in process.stdout:
+        while line := process.stdout.readline(LONGEST_LINE):
             sys.stdout.write(f"{plain(line.rstrip(NEWLINE))}\n")
             sys.stdout.flush()
         code = process.wait()
@@ -70,7 +71,7 @@ def run(target: str, words: Sequence[str], *, account: str = AS_ROOT) -> int:
 
 def _hear(stream: IO[str], kept: deque[str]) -> None:
     """Say what edge-asd says there; the rest is of ssh or sudo, and said in our words where it comes to that."""
-    for line in stream:
+    while line := stream.readline(LONGEST_LINE):
         kept.append(line)
         if line.startswith("edge-asd: "):
             sys.stderr.write(f"{plain(line.rstrip(NEWLINE))}\n")

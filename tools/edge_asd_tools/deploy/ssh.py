@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_asd.errors import DeploymentError, EdgeAsdError, MissingRequirement, NotAdmitted, Unreachable, UsageError
-from edge_asd_tools.deploy.plain import plain
+from edge_asd.plain import plain
 
 PROGRAM = "EDGE_ASD_SSH"  # in the environment: the words that start ssh, as GIT_SSH_COMMAND has them
 PROBE_SECONDS = 40
@@ -26,6 +26,7 @@ OPTIONS = (
     *("-o", "ClearAllForwardings=yes"),  # those of the user's configuration are for a person's visit
     *("-o", "RemoteCommand=none"),
 )
+MOST_ERRORS = 16 << 10  # characters
 LOST = 255  # the exit code of ssh itself
 
 # As root where we are, else by sudo, which never asks: the program is `$@`.
@@ -82,6 +83,7 @@ class Ssh:
         return [*_program(), *OPTIONS, "--", self.name, there]
 
     def explain(self, code: int, errors: str) -> EdgeAsdError:
+        errors = errors[-MOST_ERRORS:]  # the device may have said as much as it liked
         said = errors.strip().splitlines()
         last = plain(said[-1].strip()) if said else f"it left with {code}"
         if code == LOST:

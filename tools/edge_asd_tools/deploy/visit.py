@@ -12,13 +12,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from edge_asd import arrival
+from edge_asd.arrival.places import LARGEST_TEXT
 from edge_asd.errors import DeploymentError, EdgeAsdError, StorageError, Unreachable
-from edge_asd_tools.deploy.plain import plain
+from edge_asd.plain import plain
 from edge_asd_tools.deploy.ssh import Transport, no_ssh
 
 PIECE = 1 << 16
@@ -41,22 +43,28 @@ _BEGIN = (
 Say = Callable[[str, str], None]
 
 
+Called = Annotated[str, Meta(max_length=256)]
+Word = Annotated[str, Meta(pattern=r"^[0-9A-Za-z_.-]{1,64}\Z")]
+Version = Annotated[str, Meta(pattern=r"^([0-9]{1,4}(\.[0-9]{1,4}){0,3})?\Z")]  # "" where it isn't known
+File = Annotated[str, Meta(max_length=LARGEST_TEXT)]
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a device is, and what is on it: `arrival.desk` has the words."""
 
-    host: str
-    model: str
-    machine: str
-    python: str
-    glibc: str
+    host: Called
+    model: Called
+    machine: Word
+    python: Version
+    glibc: Version
     systemd: bool
     busy: bool
     serves: bool
-    config: str | None
+    config: File | None
     signers: bool
-    record: str | None
-    current: str | None
-    runtimes: list[str]
+    record: File | None
+    current: Word | None
+    runtimes: Annotated[list[Word], Meta(max_length=1000)]
 
 
 class _Answer(msgspec.Struct):
