@@ -619,26 +619,26 @@ def test_the_environment_may_be_named_by_its_link(device: SimulatedDevice, bundl
 
 
 def test_going_back_needs_no_space(
-    device: SimulatedDevice, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full once the release is switched, and takes no link, when that turns out to be sick."""
-    old = device.deploy(bundles[0]).current
-    service = Recorder(sick=release_id(bundles[1]))
+    _, old = (device.deploy(path).current for path in bundles[:2])
+    service = Recorder(sick=release_id(bundles[2]))
     link = Path.symlink_to
 
     def full(self: Path, target: Path) -> None:
-        if linked(device.tree.current) != old:
+        if service.asked[1:]:  # it is started, or was
             raise OSError(errno.ENOSPC, "No space left on device", str(self))
         link(self, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "symlink_to", full)
         with pytest.raises(DeploymentError, match=rf"was rolled back: no window was scored.*Now {old} runs again"):
-            release.activate(device.root, bundles[1], device.given, service=service)
+            release.activate(device.root, bundles[2], device.given, service=service)
     assert service.asked[-1] == ("start", old)
     assert release.status(device.root).committed
     assert not device.tree.switching.exists()
-    assert device.deploy(bundles[1]).previous == old
+    assert device.deploy(bundles[2]).previous == old
 
 
 def test_what_is_committed_is_done_though_the_old_one_can_not_be_removed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -338,7 +339,11 @@ def test_a_reader_needs_no_space(tmp_path: Path, capsys: pytest.CaptureFixture[s
         store.put("raised", named(2))
         for ending in ("", "-wal"):  # as a power cut leaves them
             shutil.copy(f"{written}{ending}", f"{path}{ending}")
-    path.with_name("events.sqlite-shm").mkdir()
-    with EventStore(path, read_only=True) as store:
-        assert store.newest(10) == [EVENT]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # is what a full disk is
+    try:
+        with EventStore(path, read_only=True) as store:
+            assert store.newest(10) == [EVENT]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "read without the newest events; free space" in capsys.readouterr().err

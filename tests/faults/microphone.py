@@ -1,10 +1,10 @@
 """A microphone's program: S16_LE on its standard output, as fast as it is told to, and broken as it is told to be.
 
-    python microphone.py FOLDER SPEED RATE
+    python microphone.py FOLDER SPEED RATE BUFFER
 
-Every 0.1 s of its sound it reads FOLDER/asked, one word of `ASKED`. As arecord does, it keeps 2 s of sound for a reader
-that is slow, then throws all of that away and says so on standard error. In FOLDER/given stands how many samples it
-made and how many of them it threw away, once a second of sound.
+Every 0.1 s of its sound it reads FOLDER/asked, one word of `ASKED`. As arecord does, it keeps BUFFER s of sound for a
+reader that is slow, then throws all of that away and says so on standard error. In FOLDER/given stands how many samples
+it made and how many of them it threw away, once a second of sound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 
 ASKED = ("quiet", "strange", "zeros", "loud", "twice", "frozen", "gone", "episodes")
 TICK = 0.1  # s of sound
-BUFFER = 2.0  # s of sound
 EPISODE, SILENCE = 20, 3  # s: "episodes" are strange for so long, then nothing but zeros for so long
 
 Sound = Callable[[float], np.ndarray]
@@ -47,7 +46,7 @@ def sounds(rate: int) -> dict[str, Sound]:
     }
 
 
-def main(folder: str, speed: str, rate: str) -> None:
+def main(folder: str, speed: str, rate: str, buffer: str) -> None:
     asked, given = Path(folder, "asked"), Path(folder, "given")
     known, out, waiting = sounds(int(rate)), sys.stdout.fileno(), b""
     os.set_blocking(out, False)
@@ -65,7 +64,7 @@ def main(folder: str, speed: str, rate: str) -> None:
         waiting += (sound.clip(-1, 0.99997) * 32768).astype("<i2").tobytes()
         made, second = made + len(sound), second + TICK
         waiting = waiting[written(out, waiting) :]
-        if len(waiting) > 2 * BUFFER * int(rate):
+        if len(waiting) > 2 * float(buffer) * int(rate):
             sys.stderr.write(f"overrun!!! (at least {1000 * len(waiting) / 2 / int(rate):.3f} ms long)\n")
             sys.stderr.flush()
             thrown, waiting = thrown + len(waiting) // 2, b""

@@ -38,11 +38,13 @@ def free_port() -> int:
 class Microphone:
     """What it hears; see `microphone`."""
 
-    def __init__(self, folder: Path, speed: float = 8, rate: int = 16000, asked: str = "quiet") -> None:
+    def __init__(
+        self, folder: Path, speed: float = 8, rate: int = 16000, asked: str = "quiet", buffer: float = 2.0
+    ) -> None:
         self._folder = folder
         self.command = [
             *(sys.executable, str(Path(__file__).with_name("microphone.py"))),
-            *(str(folder), f"{speed:g}", str(rate)),
+            *(str(folder), f"{speed:g}", str(rate), f"{buffer:g}"),
         ]
         self.ask(asked)
 
@@ -61,11 +63,29 @@ class Microphone:
 class Post:
     """A folder with a device's configuration, its state and its microphone."""
 
-    def __init__(self, folder: Path, bundle: Path, more: str = "", *, speed: float = 8, asked: str = "quiet") -> None:
-        """Write the configuration; `more` are tables of it, and an [alarm] where the one below isn't wanted."""
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        more: str = "",
+        *,
+        speed: float = 8,
+        asked: str = "quiet",
+        patient: bool = False,
+    ) -> None:
+        """Write the configuration.
+
+        Args:
+            folder: of all this.
+            bundle: that listens.
+            more: tables of the configuration; an [alarm] among them where the one below isn't wanted.
+            speed: of the sound.
+            asked: what the microphone hears at first.
+            patient: its buffer is so long that a busy machine loses nothing, however fast the sound is.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.state = folder, folder / "state"
-        self.microphone = Microphone(folder, speed, asked=asked)
+        self.microphone = Microphone(folder, speed, asked=asked, buffer=5.0 * speed if patient else 2.0)
         self.config = folder / "device.toml"
         alarm = "" if "[alarm]" in more else "[alarm]\nthreshold = 1e-9\nminimum_seconds = 0\ncooldown_seconds = 0\n"
         sensor = "" if "[sensor]" in more else "[sensor]\nrate_share = 0\n"

@@ -81,7 +81,7 @@ def test_while_commissioning(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) 
     """Eight minutes of sound pass in seconds. What was learned before is in force until all of the new one is there."""
     chance = random.Random(9)
     alarm = '[alarm]\nthreshold = "site"\n'
-    post = Post(tmp_path, tiny_bundle, alarm, speed=60)
+    post = Post(tmp_path, tiny_bundle, alarm, speed=60, patient=True)
     learned: list[str] = []
     for _ in ledger.times(3, 60):
         with ledger.trial("killed while commissioning") as trial:

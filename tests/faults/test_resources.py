@@ -45,6 +45,7 @@ def test_all_that_it_can_do_fits_the_units_limit(tmp_path: Path, tiny_bundle: Pa
                 "[clips]\nbefore_seconds = 20\nafter_seconds = 10\nkeep_mb = 20\n",
                 speed=40,
                 asked="strange",
+                patient=True,
             )
             group.limit(of_the_unit())
             with running(post.config, "--shadow", str(tiny_bundle), group=group) as daemon:
@@ -70,7 +71,7 @@ def test_all_that_it_can_do_fits_the_units_limit(tmp_path: Path, tiny_bundle: Pa
 @pytest.mark.timeout(1500)
 def test_the_kernel_kills_it_for_want_of_memory(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     """In the middle of an alert, while it learns its site."""
-    post = Post(tmp_path, tiny_bundle, asked="episodes", speed=20)
+    post = Post(tmp_path, tiny_bundle, asked="episodes", speed=20, patient=True)
     for _ in ledger.times(2, 20):
         with ledger.trial("out of memory") as trial, memory_group() as group:
             with running(post.config, group=group) as daemon:

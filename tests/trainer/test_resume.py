@@ -166,6 +166,7 @@ def test_rows_that_a_killed_training_wrote_too_far_are_dropped(tmp_path: Path) -
 def test_what_a_killed_training_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     """A run's folder may be any: `--out .` in a folder of one's own."""
     ours = [".network.safetensors.abcd_123", "logs/.pre-training.csv.abcd1234", ".fan.easd.12345678"]
+    ours += ["report/.roc.png.a1ha7xjq", "evaluation/.result.csv.abcd1234"]
     others = [".env", ".gitignore", "logs/.gitkeep", ".git/config", "features/.env.production"]
     for name in (*ours, *others):
         path = tmp_path / name

@@ -18,6 +18,8 @@ from edge_asd_trainer.config import read as read_config
 
 Answer = TypeVar("Answer")
 
+SHOWN = ("json", "csv", "png", "html")  # endings of what an evaluation and a report consist of
+
 
 class Provenance(msgspec.Struct, frozen=True):
     """What was trained on what: the data set's folder, the machine type, the preset that it began from."""
@@ -139,7 +141,8 @@ class RunFolder:
         """The files of which a killed training may have left a part; the names of some are patterns."""
         of_all = [self.config, self.provenance, self.made, self.stages, self.timings, self.bundle("*")]
         of_stages = [self.pretrained, self.network, self.onnx, self.tflite, self.checkpoint("*"), self.log("*")]
-        return [*of_all, *of_stages, self.features("*"), self.features("*").with_suffix(".json")]
+        of_reports = [folder / f"*.{ending}" for folder in (self.evaluation, self.report) for ending in SHOWN]
+        return [*of_all, *of_stages, self.features("*"), self.features("*").with_suffix(".json"), *of_reports]
 
     def write_config(self, config: Config) -> None:
         """Write down every number that this run uses. Raises: StorageError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -23,8 +22,6 @@ from edge_asd_tools.deploy.visit import Broken, Facts, Visit, visit
 AGAIN_SECONDS = 3.0  # between two looks at a device that goes on alone
 ALONE_SECONDS = 420.0  # in which it has proved its release, or taken it back
 RECONNECT_SECONDS = (1.0, 2.0, 4.0, 8.0)  # after an upload broke off
-
-_VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -257,5 +254,5 @@ def _options(order: Order, *known: str) -> list[str]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Of a version such as "2.36"; none where it isn't one, for a device says it."""
-    return tuple(map(int, version.split("."))) if _VERSION.fullmatch(version) else ()
+    """Of a version such as "2.36"; none where it isn't one."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
