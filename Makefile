@@ -24,7 +24,7 @@ fuzz: .venv/ready ## strangers' bytes at every door, so many MINUTES each; the t
 	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) --page docs/reliability.md
 
 soak: .venv/ready ## HOURS=2 as they pass, and 48 in simulated time: what grows and what is missed; to docs/reliability.md
-	PYTHONPATH=tests $(BIN)/python -m soak docs/reliability.md $(or $(HOURS),2)
+	OPENBLAS_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m soak docs/reliability.md $(or $(HOURS),2)
 
 lint: .venv/ready ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ class EdgeAsdError(Exception):
 
     def __init__(self, message: str) -> None:
         """What a person is told; whatever is in it, that is one line."""
-        words = plain(" ".join(message.split()))
+        words = plain(" ".join(line.strip() for line in message.replace("\t", " ").splitlines()).strip())
         if len(words) > LONGEST_MESSAGE:
             words = f"{words[: LONGEST_MESSAGE - _LONGEST_END - 5]} ... {words[-_LONGEST_END:]}"
         super().__init__(words)

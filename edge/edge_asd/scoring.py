@@ -245,7 +245,7 @@ class _Recent:
         return np.stack(self._frames) if self._frames else self.newest
 
     def heard(self) -> Heard:
-        mean = np.mean(self._embeddings, axis=0).astype(np.float32)
+        mean = np.mean(self._embeddings, axis=0, dtype=np.float64).astype(np.float32)  # as `embed` does
         return Heard(mean, statistics(self.log_mel()) if self._look else None)
 
 

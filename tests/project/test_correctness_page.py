@@ -23,6 +23,10 @@ def test_every_module_is_there(name: str) -> None:
     assert any(find_spec(f"{package}.{name}") for package in ("edge_asd", "edge_asd_trainer"))
 
 
+def test_every_row_names_a_test() -> None:
+    assert all("`" in cell for cell in column(PAGE, "test"))
+
+
 def test_front_end_losses_metrics_and_neighbours_have_one_each() -> None:
     ours = " ".join(column(PAGE, "ours"))
     for module in ("front_end", "losses", "metrics", "bank"):

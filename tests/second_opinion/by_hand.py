@@ -20,8 +20,13 @@ def mixed(z: Rows, other: Rows, lam: Sequence[float]) -> list[list[float]]:
 
 def s(z: Rows, other: Rows, z_lam: Rows, lam: Sequence[float]) -> float:
     """Equation 1, as the text has it: the mean squared error over windows and features."""
-    squares = zip(z_lam, mixed(z, other, lam), strict=True)
-    return fmean((a - b) ** 2 for x, y in squares for a, b in zip(x, y, strict=True))
+    return s_norm(z, other, z_lam, lam) / len(z[0])
+
+
+def s_norm(z: Rows, other: Rows, z_lam: Rows, lam: Sequence[float]) -> float:
+    """Equation 1, as the formula has it: the squared norm of every window's error, mean over the windows."""
+    pairs = zip(z_lam, mixed(z, other, lam), strict=True)
+    return fmean(math.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for x, y in pairs)
 
 
 def v(z: Rows) -> float:
@@ -42,9 +47,10 @@ def c(z: Rows) -> float:
     return math.fsum(covariance(j, k) ** 2 for j in range(count) for k in range(count) if j != k) / count
 
 
-def loss(z: Rows, other: Rows, z_lam: Rows, lam: Sequence[float]) -> float:
-    """Equation 5 with the paper's gamma = mu = 25, nu = 1."""
-    return 25 * s(z, other, z_lam, lam) + 25 * (v(z) + v(other)) + (c(z) + c(other))
+def loss(z: Rows, other: Rows, z_lam: Rows, lam: Sequence[float], *, as_norm: bool = False, scale: float = 1) -> float:
+    """Equation 5 with the paper's gamma = mu = 25, nu = 1; VICReg's code has a half before mu's sum."""
+    first = (s_norm if as_norm else s)(z, other, z_lam, lam)
+    return 25 * first + 25 * scale * (v(z) + v(other)) + (c(z) + c(other))
 
 
 def divergence(logits: Rows, section: Sequence[int], other: Sequence[int], lam: Sequence[float]) -> float:

@@ -157,9 +157,9 @@ def soak(hours: int, state: Path) -> Listened:
 
 def missed(scored: Sequence[float], disturbed: Sequence[float]) -> int:
     """Windows that weren't scored, beyond the listening that begins anew after each disturbance."""
-    found = 0.0
+    found = 0
     for sooner, later in pairwise(scored):
         hole = later - sooner - STEP
         excused = any(moment - 2 * STEP < sooner < moment + AWAY for moment in disturbed)
-        found += max(0.0, hole - (AWAY + FIRST_SCORE + STEP if excused else 0.0))
-    return round(found / STEP)
+        found += int(max(0.0, hole - (AWAY + FIRST_SCORE + STEP if excused else 0.0)) / STEP + 0.01)
+    return found
