@@ -56,8 +56,8 @@ def soak(hours: float, bundle: Path, folder: Path) -> Soaked:
         daemon.first_score()
         turns = Turns(post, daemon, hook, broker)
         soaked = Soaked("In real time", hours)
-        stack.enter_context(looking(daemon, post, soaked))
-        turns.run(hours * 3600)
+        with looking(daemon, post, soaked):
+            turns.run(hours * 3600)
         with suppress(AssertionError):
             daemon.wait_for(lambda: post.waiting("webhook", "json_lines") == 0, 60)
         status = post.status()
