@@ -116,7 +116,7 @@ def joined(detector: Detector, section: str, learned: Learned) -> Detector:
             feature: bank.joined(_rows(learned.heard, feature), learned.clips, spread=feature in spread)
             for feature, bank in comparison.banks.items()
         }
-    except np.linalg.LinAlgError as error:  # of what isn't finite, or far from what any network gives
+    except ValueError as error:  # of what isn't finite, or far from what any network gives
         raise StorageError(
             f"what was learned on site is of no use ({error}); run `edge-asd commission` again."
         ) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -105,7 +106,7 @@ class Listened:
 def soak(hours: int, state: Path) -> Listened:
     """Listen for so many hours of sound."""
     day = Day(clock := StreamClock())
-    soaked, told, scored = Soaked("In simulated time", hours), [], []
+    soaked, told, scored = Soaked("In simulated time", hours), [], array("d")
     with ExitStack() as stack:
         memory = stack.enter_context(TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None))
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("RUNTIME_DIRECTORY", memory)  # as systemd gives it
