@@ -177,6 +177,11 @@ class Daemon:
         found = [line["event"] for line in list(self.told) if line["kind"] == "raised"]
         return [event for event in found if event.get("fault", "") == fault]
 
+    def lasts(self, fault: str = "") -> bool:
+        """Whether there is an alert of the machine, or of a fault of the microphone, that has no end yet."""
+        of_it = {event["id"] for event in self.raised(fault)}
+        return sum(1 if kind == "raised" else -1 for kind, identity in self.changes if identity in of_it) > 0
+
     def wait_for(self, condition: Callable[[], object], patience: float = 60.0) -> None:
         deadline = time.monotonic() + patience
         while not condition():
