@@ -33,7 +33,7 @@ def test_a_microphone_that_breaks(
         daemon.first_score()
         for _ in ledger.times(2, 8 if fault == "unplugged" else 25):  # each time it is looked for more seldom
             with ledger.trial(fault) as trial:
-                daemon.wait_for(lambda: daemon.lasts())
+                daemon.wait_for(daemon.lasts)
                 daemon.score_again()  # the first score raised it: one more, for the pace they come at
                 before, raised = settled(post, daemon), len(daemon.raised(said))
                 post.microphone.ask(word)
@@ -41,7 +41,7 @@ def test_a_microphone_that_breaks(
                 daemon.wait_for(lambda: not daemon.lasts())
                 post.microphone.ask("quiet")
                 ended = time.monotonic()
-                daemon.wait_for(lambda: daemon.lasts(), 150)
+                daemon.wait_for(daemon.lasts, 150)
                 trial.again = next(moment for moment in daemon.scored if moment > ended) - ended
                 trial.count(before, settled(post, daemon))
                 of_it = [change for change in daemon.changes if change[1] == daemon.raised(said)[-1]["id"]]
@@ -65,13 +65,13 @@ def test_a_microphone_whose_rate_is_another(tmp_path: Path, tiny_bundle: Path, l
         daemon.first_score()
         for _ in ledger.times(0, 2):
             with ledger.trial("switched rate") as trial:
-                daemon.wait_for(lambda: daemon.lasts(), 200)
+                daemon.wait_for(daemon.lasts, 200)
                 before, raised = settled(post, daemon), len(daemon.raised("rate"))
                 post.microphone.ask("twice")
                 daemon.wait_for(lambda: len(daemon.raised("rate")) > raised, 200)  # noqa: B023 - as above
                 post.microphone.ask("quiet")
                 ended = time.monotonic()
-                daemon.wait_for(lambda: daemon.lasts(), 300)
+                daemon.wait_for(daemon.lasts, 300)
                 trial.again = time.monotonic() - ended
                 trial.count(before, settled(post, daemon))
         daemon.end()

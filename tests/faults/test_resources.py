@@ -121,8 +121,8 @@ def with_little_of_the_time(daemon: Daemon) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_cpu_that_is_taken_away(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
-    """Sound comes so fast that it needs half of a core, and gets a twentieth: what is lost is counted, what is scored is
-    the newest, and that nothing can be scored any more is an alert of its own, until it can.
+    """Sound comes so fast that it needs half of a core, and gets a twentieth: what is lost is counted, what is scored
+    is the newest, and that nothing can be scored any more is an alert of its own, until it can.
     """
     for number in ledger.times(1, 20):
         post = Post(tmp_path / str(number), tiny_bundle, speed=60)
@@ -133,7 +133,7 @@ def test_a_cpu_that_is_taken_away(tmp_path: Path, tiny_bundle: Path, ledger: Led
                 daemon.wait_for(lambda: daemon.raised("gaps"))
                 behind = lag(post)
             ended = time.monotonic()
-            daemon.wait_for(lambda: not daemon.lasts("gaps"))  # noqa: B023 - waited for here
+            daemon.wait_for(lambda: not daemon.lasts("gaps"))
             daemon.score_again()
             trial.again = next(moment for moment in daemon.scored if moment > ended) - ended
             time.sleep(1)
