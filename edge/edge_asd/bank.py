@@ -30,6 +30,7 @@ ROWS_AT_ONCE = 2048  # that are widened, so that a large bank takes no more memo
 FEW = 400  # entries that are compared in float64 without further ado
 MOST_KEPT_WIDE = 1 << 18  # codes, so 1 MB as float32
 SMALLEST_RANGE = 1e-6  # of coordinates, where the clips are all the same
+LARGEST = float(np.finfo(np.float16).max)  # of an embedding's values, for the centre is kept in float16
 SCALES = (1e-12, 1e12)  # between which that of the codes must lie: no network gives others
 
 
@@ -90,11 +91,15 @@ class Bank:
             clips: their names.
             spread: keep besides every axis along which the clips vary by as much as counts for a Mahalanobis distance,
                 a hundredth of the mean over all dimensions.
+
+        Raises:
+            ValueError: there are none, a name is missing, or a value isn't finite or is beyond `LARGEST`.
         """
         if embeddings.ndim != 2 or not len(embeddings):
             raise ValueError(f"a bank needs at least one embedding, found an array of shape {embeddings.shape}")
         if len(embeddings) != len(clips):
             raise ValueError(f"a bank names every entry, found {len(embeddings)} entries, {len(clips)} names")
+        _check(embeddings)
         count, kind = _needed(embeddings)
         if spread:
             count, kind = max(count, _varying(embeddings)), np.int16
@@ -107,8 +112,12 @@ class Bank:
         What entries of this one have outside of its axes is known by its length alone and keeps that; of the new ones
         everything counts. Rests that point the same way, as those of clips from one new place do, would not be told
         apart if the axes were left as they are.
+
+        Raises:
+            ValueError: a value isn't finite or is beyond `LARGEST`.
         """
         everything = np.concatenate([self.decoded(), embeddings])
+        _check(everything)
         count = max(_needed(everything)[0], _varying(everything) if spread else 0)
         axes = _principal_axes(everything)[: 1 + count]
         values, rests = _along(everything, axes), self.scale * self.codes[:, -1].astype(np.float64)
@@ -203,6 +212,12 @@ class Bank:
 
 def _blocks(count: int) -> Iterator[slice]:
     return (slice(start, start + ROWS_AT_ONCE) for start in range(0, count, ROWS_AT_ONCE))
+
+
+def _check(embeddings: NDArray[np.float32]) -> None:
+    """Raises ValueError: LAPACK may never return from what isn't finite, and an infinite centre makes all of it so."""
+    if not (np.abs(embeddings) <= LARGEST).all():
+        raise ValueError(f"every value of an embedding must lie in -{LARGEST:g} to {LARGEST:g}")
 
 
 def _needed(embeddings: NDArray[np.float32]) -> tuple[int, type[np.int8] | type[np.int16]]:

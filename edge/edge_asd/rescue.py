@@ -66,7 +66,7 @@ def save(damaged: Path, store: EventStore, bounds: EventSettings) -> int:
 
 def _readable(connection: sqlite3.Connection, query: str, most: int) -> Iterator[tuple[object, ...]]:
     """The rows up to the first that can't be read."""
-    with suppress(sqlite3.DatabaseError):
+    with suppress(sqlite3.DatabaseError, MemoryError):  # SQLite's word for some damaged schemas, however small
         yield from connection.execute(query, (most,))
 
 

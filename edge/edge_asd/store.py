@@ -294,7 +294,10 @@ class EventStore:
 
     def _prepare(self, read_only: bool) -> None:
         version = self._refuse_later(self._connection)
-        [[verdict]] = self._connection.execute("PRAGMA quick_check(1)")
+        try:
+            [[verdict]] = self._connection.execute("PRAGMA quick_check(1)")
+        except MemoryError as error:  # SQLite's word for some damaged schemas, too, however small
+            raise sqlite3.DatabaseError("its tables take more memory than there is") from error
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         if read_only:
@@ -348,6 +351,8 @@ class EventStore:
                 raise StorageError(
                     f"{self._path}: can't be used ({error}); free space or mend the permissions."
                 ) from error
+            except MemoryError as error:
+                raise StorageError(f"{self._path}: can't be used (no memory is left); end other programs.") from error
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its own words hold names out of the file
                 raise self._damaged(error) from error
 

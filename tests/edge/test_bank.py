@@ -124,6 +124,16 @@ def test_refuses_entries_without_a_name() -> None:
         Bank(np.zeros((2, 1), np.int16), np.zeros((1, 320), np.float16), 1.0, ("one.wav",))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 7e4, -1e30])
+def test_refuses_what_no_network_gives(value: float) -> None:
+    embeddings = embeddings_of(20, 32)
+    bank = Bank.of(embeddings, names(20))
+    embeddings[3, 5] = value
+    for making in (Bank.of, bank.joined):
+        with pytest.raises(ValueError, match="every value of an embedding must lie in"):
+            making(embeddings, names(20))
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, 1e-320, 1e300])
 def test_refuses_a_scale_that_is_none(scale: float) -> None:
     with pytest.raises(ValueError, match="scale must lie in"):
