@@ -30,6 +30,7 @@ from edge_asd.settings import EventSettings
 FILE_NAME = "events.sqlite"
 SCHEMA_VERSION = 2
 BUSY_MS = 5000
+_WRITE_FORMAT = 18  # the byte of SQLite's header that says who may write: 1 a rollback journal, 2 a WAL
 
 _SCHEMA = (
     "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, "
@@ -342,7 +343,8 @@ class EventStore:
             except sqlite3.OperationalError as error:  # full, read-only, locked, no such folder
                 code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # none: text that is no UTF-8
                 # ERROR: what is asked is always the same, so that a file of which it can't be asked isn't ours.
-                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+                readonly = code == sqlite3.SQLITE_READONLY and self._is_of_no_known_format()
+                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR) or readonly:
                     raise self._damaged(error) from error
                 if code == sqlite3.SQLITE_BUSY:
                     raise StorageError(
@@ -355,6 +357,15 @@ class EventStore:
                 raise StorageError(f"{self._path}: can't be used (no memory is left); end other programs.") from error
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its own words hold names out of the file
                 raise self._damaged(error) from error
+
+    def _is_of_no_known_format(self) -> bool:
+        """Whether the header says that SQLite may read the file and not write it: one flipped bit does."""
+        try:
+            with self._path.open("rb") as file:
+                header = file.read(_WRITE_FORMAT + 1)
+        except OSError:
+            return False
+        return len(header) > _WRITE_FORMAT and header[_WRITE_FORMAT] not in (1, 2)
 
     def _damaged(self, error: Exception) -> DamagedDatabase:
         why = str(error).partition(" with text ")[0]  # without the text that is none

@@ -234,6 +234,22 @@ def test_garbage_at_the_start_is_put_aside(tmp_path: Path) -> None:
     assert "0 events were saved" in said[-1]
 
 
+def test_no_flipped_bit_of_the_header_needs_a_person(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.sqlite"
+    with EventStore(whole) as store:
+        store.put("raised", named(0))
+    content = whole.read_bytes()
+    for place in range(8 * 16, 8 * 60):  # from the size of a page to before the version: a later one's isn't touched
+        path, said = tmp_path / str(place) / "events.sqlite", list[str]()
+        path.parent.mkdir()
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with opened(path, said) as keeper:
+            keeper.put("raised", EVENT)
+        assert "a" in ids(path), (place, said)
+
+
 def damage(path: Path, first_page: int) -> None:
     """Overwrite a file in its place from a page on, as a card does that loses its mind."""
     with path.open("r+b") as file:
