@@ -234,6 +234,7 @@ def test_garbage_at_the_start_is_put_aside(tmp_path: Path) -> None:
     assert "0 events were saved" in said[-1]
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_the_header_needs_a_person(tmp_path: Path) -> None:
     whole = tmp_path / "whole.sqlite"
     with EventStore(whole) as store:

@@ -31,7 +31,7 @@ def main(page: str, hours: str, mode: str = "both") -> None:
 def listened(what: str, hours: float, folder: Path) -> Soaked:
     if what == "simulated":
         return simulated.soak(max(1, round(SIMULATED * hours)), folder / "state").soaked
-    from faults.listening_bundle import written  # brings PyTorch, which would count as memory of ours
+    from soak.listening_bundle import written  # brings PyTorch, which would count as memory of ours
 
     return real.soak(hours, written(folder / "fan.easd"), folder)
 

@@ -351,7 +351,9 @@ def _check_ranges(values: Mapping[str, Any], kind: inspect.Type, where: str = ""
         elif isinstance(found, int | float) and isinstance(field.type, inspect.IntType | inspect.FloatType):
             low, high = field.type.ge, field.type.le
             if low is not None and high is not None and not low <= found <= high:
-                raise ValueError(f"{name} must lie in {low}..{high}, found {found}")
+                # Python keeps the first of annotations that are equal, so 0 and 0.0 may each stand for the other.
+                kept = float if isinstance(field.type, inspect.FloatType) else int
+                raise ValueError(f"{name} must lie in {kept(low)}..{kept(high)}, found {found}")
             if isinstance(found, float) and not math.isfinite(found):
                 raise ValueError(f"{name} must be finite, found {found}")
 

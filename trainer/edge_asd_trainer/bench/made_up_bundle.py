@@ -68,6 +68,11 @@ def network() -> Network:
     Raises:
         MissingRequirement, TrainingError: the export failed.
     """
+    return exported(encoder())
+
+
+def exported(network: Encoder) -> Network:
+    """A network of one channel, as `edge-asd train` exports it. Raises: as `network`."""
     from edge_asd_trainer.export import FloatModel, to_onnx, to_tflite
     from edge_asd_trainer.packing import mean_cosine
 
@@ -75,10 +80,10 @@ def network() -> Network:
     scaling = InputScaling(float(windows.mean()), float(windows.std()))
     with TemporaryDirectory(prefix="edge-asd-bench.") as folder:
         path = Path(folder) / "network.onnx"
-        to_onnx(encoder(), (FrontEnd().mels, Windows().frames), path)
+        to_onnx(network, (FrontEnd().mels, Windows().frames), path)
         tflite = to_tflite(path, (windows - scaling.mean) / scaling.std)
         onnx = path.read_bytes()
-    outputs = [model.embed(windows) for model in (TFLiteModel(tflite, scaling), FloatModel(encoder(), scaling))]
+    outputs = [model.embed(windows) for model in (TFLiteModel(tflite, scaling), FloatModel(network, scaling))]
     return Network(onnx, tflite, scaling, mean_cosine(*outputs))
 
 

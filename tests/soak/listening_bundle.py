@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
@@ -17,12 +16,10 @@ from edge_asd import bundle as bundles
 from edge_asd.bank import Bank
 from edge_asd.front_end import FrontEnd, Samples
 from edge_asd.manifest import Thresholds
-from edge_asd.model import InputScaling, TFLiteModel
+from edge_asd.model import TFLiteModel
 from edge_asd.scoring import Score, StreamScorer, embed
 from edge_asd.windows import Windows
 from edge_asd_trainer.bench import made_up_bundle
-from edge_asd_trainer.export import to_onnx, to_tflite
-from edge_asd_trainer.network import Encoder, fold_channels
 from faults.microphone import TICK, Sound, sounds
 
 RATE, SECTION, CLIPS = 16000, "00", 100
@@ -31,14 +28,13 @@ SECONDS = 14.0
 
 def written(path: Path) -> Path:
     """Such a bundle: its bank is of quiet clips, its threshold half-way to strange ones."""
-    blank = made_up_bundle.bundle(CLIPS)
-    scaling = blank.manifest.input_scaling
-    tflite = network(scaling)
-    model, quiet = TFLiteModel(tflite, scaling), sounds(RATE)["quiet"]
+    made = network()
+    model, quiet = TFLiteModel(made.tflite, made.scaling), sounds(RATE)["quiet"]
     clips = [heard(quiet, 10.0) for _ in range(CLIPS)]
     rows = np.stack([embed(Windows(), model, FrontEnd().log_mel(clip)) for clip in clips])
+    blank = made_up_bundle.bundle(CLIPS)
     names = blank.banks[SECTION]["embedding"].clips
-    found = replace(blank, model=tflite, banks={SECTION: {"embedding": Bank.of(rows, names)}})
+    found = replace(blank, model=made.tflite, banks={SECTION: {"embedding": Bank.of(rows, names)}})
     scores = [max(score.value for score in scored(found, word)) for word in ("quiet", "strange")]
     assert scores[1] > 1.5 * scores[0], scores
     section = msgspec.structs.replace(
@@ -48,19 +44,16 @@ def written(path: Path) -> Path:
     return path
 
 
-def network(scaling: InputScaling) -> bytes:
-    """As TFLite."""
-    windows = (made_up_bundle.some_windows() - scaling.mean) / scaling.std
-    encoder = fold_channels(Encoder())
+def network() -> made_up_bundle.Network:
+    """The made-up one, but for its batch normalisation."""
+    encoder = made_up_bundle.encoder()
+    windows = torch.from_numpy(made_up_bundle.some_windows())[:, None]
     for layer in encoder.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None  # the mean of all
     with torch.no_grad():
-        encoder.train()(torch.from_numpy(windows[:, None].astype(np.float32)))
-    with TemporaryDirectory(prefix="edge-asd-listening.") as folder:
-        path = Path(folder) / "network.onnx"
-        to_onnx(encoder.eval(), (FrontEnd().mels, Windows().frames), path)
-        return to_tflite(path, windows)
+        encoder.train()((windows - windows.mean()) / windows.std())
+    return made_up_bundle.exported(encoder.eval())
 
 
 def heard(sound: Sound, seconds: float) -> Samples:
