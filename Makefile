@@ -20,7 +20,7 @@ test-faults: .venv/ready ## every fault, hundreds of times, an hour or two; the 
 	EDGE_ASD_FAULTS=all $(BIN)/python -m pytest tests/faults --numprocesses 4 --dist load; \
 		status=$$?; PYTHONPATH=tests $(BIN)/python -m faults.ledger .faults docs/reliability.md; exit $$status
 
-fuzz: .venv/ready ## strangers' bytes at every door, so many MINUTES each; the table is written to docs/reliability.md
+fuzz: .venv/ready ## strangers' bytes at every door, at most so many MINUTES each; the table is written to docs/reliability.md
 	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) --page docs/reliability.md
 
 soak: .venv/ready ## HOURS=2 as they pass, and 48 in simulated time: what grows and what is missed; to docs/reliability.md

@@ -1,4 +1,4 @@
-"""`make fuzz MINUTES=30`: every door, so many minutes each, one after the other; docs/reliability.md keeps the outcome.
+"""`make fuzz MINUTES=30`: every door, at most so many minutes each, one after the other; docs/reliability.md keeps the outcome.
 
 What is found to be worth keeping lies in .fuzz, from where a later run goes on; what a door didn't stand lies there as
 `<door>.crash-*` and the like. `--keep` puts some of it, small, into tests/fuzz/corpus.
@@ -48,7 +48,7 @@ class Fuzzed:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("doors", nargs="*", help="by name; all of them by default")
-    parser.add_argument("--minutes", type=float, default=30.0, help="for each; 0 only sums up")
+    parser.add_argument("--minutes", type=float, default=30.0, help="for each, by its weight; 0 only sums up")
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"))
     parser.add_argument("--page", type=Path, help="to write the table to")
     parser.add_argument("--keep", action="store_true", help="put what is worth it into the project, and fuzz nothing")
