@@ -1,4 +1,4 @@
-"""`make fuzz MINUTES=30`: every door, at most so many minutes each, one after the other; docs/reliability.md keeps the outcome.
+"""`make fuzz MINUTES=30`: every door, at most so many minutes each, one by one; docs/reliability.md keeps the outcome.
 
 What is found to be worth keeping lies in .fuzz, from where a later run goes on; what a door didn't stand lies there as
 `<door>.crash-*` and the like. `--keep` puts some of it, small, into tests/fuzz/corpus.
