@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -131,12 +133,14 @@ def test_both_this_process_and_others_score(folder: Path, tiny_bundle: Path, mon
 
 
 def test_a_worker_that_is_killed_is_a_clear_error(folder: Path, tiny_bundle: Path) -> None:
-    def kill_one(_: ClipVerdict) -> None:
-        for worker in workers_of(os.getpid()):
-            os.kill(worker, signal.SIGKILL)
+    def kill_workers(_: ClipVerdict) -> None:
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):  # it was killed after the verdict before
+                if any("spawn_main" in word for word in child.cmdline()):
+                    child.kill()
 
     with pytest.raises(StorageError, match="a worker process was ended from outside"):
-        judge_all(bundles.read(tiny_bundle), "decision", clips.found([folder]) * 2, "", kill_one, jobs=2)
+        judge_all(bundles.read(tiny_bundle), "decision", clips.found([folder]) * 2, "", kill_workers, jobs=2)
 
 
 def test_a_bundle_that_is_replaced_meanwhile_is_refused(tmp_path: Path, folder: Path, tiny_bundle: Path) -> None:
@@ -174,23 +178,15 @@ def test_nobody_works_on_for_a_process_that_was_killed(many: Path, tiny_bundle: 
 def is_empty_soon(group: int) -> bool:
     """No living process of this group is left, after some seconds at most."""
     for _ in range(500):
-        if not any(its_group == group for _, _, its_group in living()):
+        if not any(group_of(process) == group for process in psutil.process_iter()):
             return True
         time.sleep(0.02)
     return False
 
 
-def living() -> Iterator[tuple[int, int, int]]:
-    """Number, parent and group of every process; without the dead that nobody has waited for."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent, group, *_ = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        if state not in "ZX":
-            yield int(stat.parent.name), int(parent), int(group)
-
-
-def workers_of(process: int) -> list[int]:
-    children = [number for number, parent, _ in living() if parent == process]
-    return [number for number in children if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()]
+def group_of(process: psutil.Process) -> int | None:
+    """Of a dead one, that nobody has waited for or that just ended, there is none."""
+    with suppress(psutil.Error, ProcessLookupError):
+        if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return os.getpgid(process.pid)
+    return None

@@ -57,6 +57,7 @@ def memory_group() -> Iterator[MemoryGroup]:
         yield MemoryGroup(folder, old)
     finally:
         for pid in MemoryGroup(folder, old).processes.read_text().split():  # of a test that failed
-            os.kill(int(pid), 9)
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
         until(lambda: not MemoryGroup(folder, old).processes.read_text())
         folder.rmdir()
