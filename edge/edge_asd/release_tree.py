@@ -16,9 +16,11 @@ transaction that was broken off, and `recover` removes it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,9 @@ _STAGING = ".staging-"
 _GONE = ".gone-"
 CONFIG_IS_OURS = "the settings were written with it\n"  # in the mark of a switch, where that wrote device.toml
 _HEALTH = ".health-"
+
+# What a killed deployment had started may write a moment longer into a folder that is being removed.
+_REMOVALS, _BETWEEN_SECONDS = 10, 0.3
 
 
 @dataclass(frozen=True)
@@ -264,7 +269,14 @@ def _remove(folder: Path) -> None:
     if not folder.name.startswith("."):
         folder = folder.rename(folder.with_name(f"{_GONE}{folder.name}"))
         files.sync(folder.parent)
-    shutil.rmtree(folder)
+    for last in (*[False] * (_REMOVALS - 1), True):
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError as error:
+            if last or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+        time.sleep(_BETWEEN_SECONDS)
 
 
 def follow(tree: Tree) -> None:

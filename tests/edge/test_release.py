@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import io
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -593,6 +594,29 @@ def test_a_removal_that_broke_off_leaves_nothing_that_looks_whole(
     assert "00000003aaaaaaaa" not in {path.name for path in runtimes.iterdir()}
     release.activate(device.root, bundles[3], Provision(second, CONFIG))
     assert {path.name for path in runtimes.iterdir()} == {first.name, second.name}
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTEMPTY])
+def test_what_a_killed_deployment_started_may_write_on_for_a_moment(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Its health check lives on, and changes the folder while the next deployment removes it."""
+    left = device.tree.home / ".health-1"
+    (left / "state").mkdir(parents=True)
+    (left / "state" / "status.json").write_text("{}")
+    attempts, remove = [], shutil.rmtree
+
+    def while_it_writes(folder: Path) -> None:
+        attempts.append(folder)
+        if len(attempts) in (1, 2):
+            raise OSError(number, os.strerror(number), str(folder))
+        remove(folder)
+
+    monkeypatch.setattr(release_tree, "_BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(release_tree.shutil, "rmtree", while_it_writes)
+    assert device.deploy(bundles[0]).changed
+    assert attempts[:3] == [left] * 3
+    assert not left.exists()
 
 
 def test_a_first_deployment_that_broke_off_takes_its_settings_back(
