@@ -16,7 +16,7 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from common import missing, until
+from common import free_port, missing, until
 
 
 class Broker:
@@ -25,9 +25,7 @@ class Broker:
     def __init__(self, folder: Path, *options: str, anonymous: bool = True) -> None:
         if not (program := shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")):
             missing("mosquitto")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.folder = folder
         self.database = folder / "mosquitto.db"
         (folder / "m.conf").write_text(

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, expect, sync_playwright
 
 from common import missing
 
 QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--mute-audio")
 SILENT = ("--disable-background-networking", "--disable-component-update")
+
+expect.set_options(timeout=30_000)  # ms; by itself 5 s, which a page that asks ever more seldom may need
 
 
 @contextmanager

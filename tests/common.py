@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -34,6 +37,18 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"CI must have what this test needs: {what}")
     pytest.skip(f"not here: {what}")
+
+
+def free_port() -> int:
+    """A port of loopback for a server that binds it itself, later.
+
+    It is none of those that Linux gives to whoever asks for any, from 32768 on, so nobody gets it meanwhile.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(true: Callable[[], object], seconds: float = 10.0) -> None:

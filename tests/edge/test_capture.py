@@ -7,18 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import until
 from edge_asd.audio import read_clip
 from edge_asd.capture import AudioSource, Block, arecord, command, source_of, wav
 from edge_asd.capture.command import CommandSource
@@ -207,11 +210,10 @@ def test_quiet_command_gives_empty_blocks_and_is_ended(monkeypatch: pytest.Monke
 
 def test_command_that_gives_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "QUIET_SECONDS", 0.05)
-    monkeypatch.setattr(command, "DEAF_SECONDS", 0.3)
-    program = "import sys, time; sys.stdout.buffer.write(bytes(1024)); sys.stdout.flush(); time.sleep(60)"
-    samples, complaint = heard_until_it_ends(CommandSource(python(program)))
+    monkeypatch.setattr(command, "DEAF_SECONDS", 2.0)
+    samples, complaint = heard_until_it_ends(CommandSource(["sh", "-c", "head -c 1024 /dev/zero; exec sleep 60"]))
     assert len(samples) == 512
-    assert complaint.endswith("gave no sample for 0.3 s; it said nothing")
+    assert complaint.endswith("gave no sample for 2 s; it said nothing")
 
 
 @pytest.mark.parametrize("leader", ["exit 0", "sleep 60"])
@@ -222,11 +224,14 @@ def test_what_the_command_started_ends_with_it(tmp_path: Path, leader: str) -> N
         next(iter(source))
         process = source._process
     assert process.returncode is not None
-    helper = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
-    patience = time.monotonic() + 10  # it was killed, and must be given the time to die
-    while helper.exists() and helper.read_text().split()[2] != "Z":  # dead, and nobody has buried it yet
-        assert time.monotonic() < patience
-        time.sleep(0.01)
+    number = int((tmp_path / "pid").read_text())
+
+    def lives() -> bool:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(number).status() != psutil.STATUS_ZOMBIE  # dead, and nobody has buried it yet
+        return False
+
+    until(lambda: not lives())  # it was killed, and must be given the time to die
 
 
 def test_stubborn_command_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,12 +274,17 @@ def ramp(first: int, last: int) -> str:
 
 
 OVERRUN = "overrun!!! (at least 12.345 ms long)"
-PAUSE = "time.sleep(0.3)\n"  # so that what was written before has been read
+# So that what was written before has been read, and what comes then is read apart from it.
+PAUSE = (
+    "while any(int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), 'little') for pipe in (1, 2)):\n"
+    "    time.sleep(0.01)\n"
+    "time.sleep(0.1)\n"
+)
 
 
 def blocks_until_it_ends(program: str, **options: Any) -> list[Block]:
     blocks: list[Block] = []
-    source = CommandSource(python("import array, os, time\n" + program), **options)
+    source = CommandSource(python("import array, fcntl, os, termios, time\n" + program), **options)
     with source, pytest.raises(CaptureError, match="ended by itself"):
         blocks.extend(source)
     return blocks
@@ -641,7 +651,8 @@ def test_the_source_that_the_settings_ask_for(tmp_path: Path) -> None:
     program = "import array, os, time; os.write(1, array.array('h', [8192] * 512).tobytes()); time.sleep(60)"
     with source_of(CaptureSettings(command=tuple(python(program))), 16000) as source:
         assert isinstance(source, PatientSource)
-        np.testing.assert_array_equal(next(iter(source)).samples, np.full(512, 0.25, np.float32))
+        heard = next(block for block in source if len(block.samples))  # none while the program starts
+        np.testing.assert_array_equal(heard.samples, np.full(512, 0.25, np.float32))
 
 
 def test_a_microphone_loads_no_file_reader() -> None:

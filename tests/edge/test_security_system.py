@@ -88,7 +88,7 @@ def test_nobody_but_root_can_hold_up_a_deployment(tmp_path: Path) -> None:
 def test_a_strangers_bundle_is_tried_by_an_account_without_rights_that_is_the_first_to_go() -> None:
     """Its network is read by native code: where that takes all memory, no other process is to die of it."""
     account = pwd.getpwnam("daemon")  # every Debian has it, with a group of its name
-    told = "sleep 0.5; cat /proc/self/oom_score_adj; id -u; id -G; env | cut -d= -f1 | sort | tr '\\n' ' '"
+    told = "sleep 3; cat /proc/self/oom_score_adj; id -u; id -G; env | cut -d= -f1 | sort | tr '\\n' ' '"
     done = child.run(["/bin/sh", "-c", told], seconds=30, account=account.pw_name)
     score, user, groups, names = done.output.splitlines()
     assert (score, user, groups) == ("1000", str(account.pw_uid), str(account.pw_gid))

@@ -212,7 +212,7 @@ def test_without_a_shadow_nothing_is_written_and_nothing_said(
 ) -> None:
     threads = threading.active_count()
     heard = Heard(tmp_path, monkeypatch, there=False).take(blocks(noise(12)))
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of a test before may end meanwhile
     heard.duty.end()
     heard.work.end()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device.toml", "status.json"]
@@ -617,7 +617,8 @@ def test_hangup_begins_and_ends_it_and_loses_no_sample(tmp_path: Path, tiny_bund
     assert [said.count(f"shadow: bundle {digest}") for digest in digests] == [1, 1]
     assert read_status(state).lost_samples == 0
     scores = [line["score"] for line in map(json.loads, told) if line["kind"] == "score"]
-    alone = StreamScorer(known.detector(), "00").push((samples[: 400 * RATE] / np.float32(32768)).astype(np.float32))
+    sound = samples[: int(read_status(state).heard_seconds + 60) * RATE] / np.float32(32768)
+    alone = StreamScorer(known.detector(), "00").push(sound.astype(np.float32))
     assert len(scores) < len(alone)
     assert scores == [score.value for score in alone[: len(scores)]]
     record = shadow_file.read(state)

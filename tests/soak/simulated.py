@@ -133,9 +133,9 @@ def soak(hours: int, state: Path) -> Listened:
                 for block in day.ten_minutes():
                     clock.seconds += (0.5 if block.absent else 0.0) + len(block.samples) / RATE
                     duty.take(block)
-            soaked.sizes.append(size("self", state, clock.seconds))
             while log.unwritten:  # an hour takes seconds here, and a disk takes its time
                 log.wait_for_message(log.after(0, 1)[-1].sequence + 10**9, 0.05)
+            soaked.sizes.append(size("self", state, clock.seconds))
         duty.end()
         while courier.status.waiting:
             log.wait_for_message(10**9, 0.05)

@@ -308,11 +308,11 @@ def ctrl_c() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def press_ctrl_c(rollout: Rollout, then: Sequence[Callable[[], None]]) -> threading.Thread:
-    """Beside the main thread: once a device is at work, interrupt it, and do the rest."""
+def press_ctrl_c(rollout: Rollout, at_work: int, then: Sequence[Callable[[], None]]) -> threading.Thread:
+    """Beside the main thread: once so many devices are at work, interrupt it, and do the rest."""
 
     def press() -> None:
-        until(lambda: State.AT_WORK in states(rollout))
+        until(lambda: states(rollout).count(State.AT_WORK) == at_work)
         ctrl_c()
         for act in then:
             act()
@@ -328,7 +328,7 @@ def test_ctrl_c_begins_no_more_and_waits_for_those_at_work() -> None:
     for device in ours.devices:
         device.work = lambda: bool(go_on.wait(10)) or None  # type: ignore[assignment]
     rollout = ours.rollout("4", at_once=2)
-    thread = press_ctrl_c(rollout, [lambda: until(lambda: rollout.interrupted), go_on.set])
+    thread = press_ctrl_c(rollout, 2, [lambda: until(lambda: rollout.interrupted), go_on.set])
     rollout.run()
     thread.join(10)
     assert states(rollout) == [State.DONE, State.DONE, *[State.NOT_BEGUN] * 4]
@@ -345,7 +345,7 @@ def test_a_wave_that_failed_goes_back_in_spite_of_ctrl_c() -> None:
     for device in ours.devices[:2]:
         device.work = lambda: bool(go_on.wait(10)) or None  # type: ignore[assignment]
     rollout = ours.rollout("2", at_once=2)
-    thread = press_ctrl_c(rollout, [lambda: until(lambda: rollout.interrupted), go_on.set])
+    thread = press_ctrl_c(rollout, 2, [lambda: until(lambda: rollout.interrupted), go_on.set])
     rollout.run()
     thread.join(10)
     assert states(rollout) == [State.ROLLED_BACK, State.FAILED, State.NOT_BEGUN, State.NOT_BEGUN]
@@ -355,7 +355,7 @@ def test_ctrl_c_twice_leaves_at_once() -> None:
     never = threading.Event()
     ours = plant(2, d0=FakeDevice("d0", work=lambda: bool(never.wait(60)) or None))
     rollout = ours.rollout("1", at_once=1)
-    thread = press_ctrl_c(rollout, [lambda: until(lambda: rollout.interrupted), ctrl_c])
+    thread = press_ctrl_c(rollout, 1, [lambda: until(lambda: rollout.interrupted), ctrl_c])
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         rollout.run()
@@ -380,7 +380,7 @@ def test_ctrl_c_a_second_time_while_a_wave_goes_back_leaves_too() -> None:
         time.sleep(0.1)
         ctrl_c()
 
-    thread = press_ctrl_c(rollout, [lambda: until(lambda: rollout.interrupted), go_on.set, again])
+    thread = press_ctrl_c(rollout, 2, [lambda: until(lambda: rollout.interrupted), go_on.set, again])
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         rollout.run()

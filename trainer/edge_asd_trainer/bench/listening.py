@@ -176,6 +176,8 @@ def _resident_of_daemon(bundle: Path, seconds: int) -> float:
         for process, _ in lines:
             with suppress(OSError, ValueError):  # it has ended, and says nothing more of itself
                 sizes.append(_resident(process))
+    if not sizes:
+        raise CaptureError(f"{config}: edge-asd run ended before its size could be read.")
     return max(sizes)
 
 
