@@ -278,7 +278,7 @@ OVERRUN = "overrun!!! (at least 12.345 ms long)"
 PAUSE = (
     "while any(int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), 'little') for pipe in (1, 2)):\n"
     "    time.sleep(0.01)\n"
-    "time.sleep(0.1)\n"
+    "time.sleep(0.2)\n"
 )
 
 
