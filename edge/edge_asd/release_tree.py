@@ -39,8 +39,7 @@ _GONE = ".gone-"
 CONFIG_IS_OURS = "the settings were written with it\n"  # in the mark of a switch, where that wrote device.toml
 _HEALTH = ".health-"
 
-# What a killed deployment had started may write a moment longer into a folder that is being removed.
-_REMOVALS, _BETWEEN_SECONDS = 10, 0.3
+_WRITES_ON_SECONDS = 3.0  # for which what a killed deployment started may write into a folder that is being removed
 
 
 @dataclass(frozen=True)
@@ -269,14 +268,14 @@ def _remove(folder: Path) -> None:
     if not folder.name.startswith("."):
         folder = folder.rename(folder.with_name(f"{_GONE}{folder.name}"))
         files.sync(folder.parent)
-    for last in (*[False] * (_REMOVALS - 1), True):
+    patience = time.monotonic() + _WRITES_ON_SECONDS
+    while folder.exists():
         try:
             shutil.rmtree(folder)
-            return
         except OSError as error:
-            if last or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or time.monotonic() > patience:
                 raise
-        time.sleep(_BETWEEN_SECONDS)
+            time.sleep(0.1)
 
 
 def follow(tree: Tree) -> None:

@@ -612,11 +612,24 @@ def test_what_a_killed_deployment_started_may_write_on_for_a_moment(
             raise OSError(number, os.strerror(number), str(folder))
         remove(folder)
 
-    monkeypatch.setattr(release_tree, "_BETWEEN_SECONDS", 0.0)
     monkeypatch.setattr(release_tree.shutil, "rmtree", while_it_writes)
     assert device.deploy(bundles[0]).changed
     assert attempts[:3] == [left] * 3
     assert not left.exists()
+
+
+def test_a_folder_that_never_gets_empty_is_not_waited_for_without_end(
+    device: SimulatedDevice, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (device.tree.home / ".health-1").mkdir(parents=True)
+
+    def in_vain(folder: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
+
+    monkeypatch.setattr(release_tree, "_WRITES_ON_SECONDS", 0.3)
+    monkeypatch.setattr(release_tree.shutil, "rmtree", in_vain)
+    with pytest.raises(StorageError, match="Directory not empty"):
+        device.deploy(bundles[0])
 
 
 def test_a_first_deployment_that_broke_off_takes_its_settings_back(
