@@ -237,9 +237,14 @@ def drawn(tab: Page, canvas: str, colours: int) -> None:
 
 def until(tab: Page, script: str) -> None:
     """Wait until a script is true. Playwright's own way asks again by eval, which the page forbids."""
+    waited(tab, lambda: tab.evaluate(script), script)
+
+
+def waited(tab: Page, true: Callable[[], object], what: str) -> None:
+    """Wait until something is true, and listen to the browser meanwhile."""
     patience = time.monotonic() + 20
-    while not tab.evaluate(script):
-        assert time.monotonic() < patience, f"it never came true: {script}"
+    while not true():
+        assert time.monotonic() < patience, f"it never came true: {what}"
         tab.wait_for_timeout(50)
 
 
@@ -569,7 +574,5 @@ def test_who_does_not_look_does_not_ask(device: Device, opened: Callable[..., Op
     tab.wait_for_timeout(2500)
     assert asked == []
     tab.evaluate("() => { window.away = false; document.dispatchEvent(new Event('visibilitychange')); }")
-    patience = time.monotonic() + 20
-    while not {re.sub(r".*/api/(\w+).*", r"\1", url) for url in asked} >= {"status", "scores", "frames", "events"}:
-        assert time.monotonic() < patience, asked
-        tab.wait_for_timeout(50)  # in which the browser is listened to
+    every = {"status", "scores", "frames", "events"}
+    waited(tab, lambda: {re.sub(r".*/api/(\w+).*", r"\1", url) for url in asked} >= every, "it asks for everything")

@@ -194,10 +194,10 @@ def test_a_full_disk_is_waited_for_and_nothing_is_sent_twice() -> None:
 def test_close_ends_a_long_pause_and_leaves_the_rest_for_the_next_run() -> None:
     log, sink = FakeLog(3), Scripted(*[SinkDown("away")] * 99)
     courier = Courier(sink, log, say=lambda _: None)
-    until(lambda: len(sink.attempts) >= 2)  # in a pause of 2 s now
+    until(lambda: len(sink.attempts) == 2)  # in a pause of 2 s now
     began = time.monotonic()
     courier.close(patience=5)
-    assert time.monotonic() - began < 1.9
+    assert time.monotonic() - began < 1
     assert courier.status.waiting == 3
     assert sink.closed
 
@@ -474,11 +474,11 @@ def test_a_huge_answer_is_not_read_to_its_end(receiver: Receiver) -> None:
 
 
 def test_a_slow_receiver_is_given_up(receiver: Receiver) -> None:
-    receiver.delay = 5.0
+    receiver.delay = 1.0
     began = time.monotonic()
     with pytest.raises(SinkDown, match="no answer in time"):
         Webhook(WebhookSettings(url=receiver.url, timeout=0.2)).deliver(message(1), NEVER)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 0.9
 
 
 def test_an_answer_that_trickles_is_accepted_by_its_status() -> None:
